@@ -1,0 +1,1 @@
+"""The hub: one Recorder, one history, many readers."""

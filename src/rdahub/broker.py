@@ -1,0 +1,427 @@
+"""The recording as it happens: Recorder messages in, published frames out, questions answered.
+
+Rule: here, and only here, a sample gets its index. It counts from the instance's start, never repeats, never
+goes back, goes on across segments; nothing is skipped or filled in silence.
+Time, ids and memory are arguments; not here: sockets, clocks, files, who is connected.
+
+The block counter (RDA: "blocks since acquisition started"), judged from the third block of a segment on,
+because the first value after START is unreliable in the field:
+
+====================  ==========================================================================
+step                  what happens
+====================  ==========================================================================
++1 (also mod 2^24)    next block; 24-bit and 32-bit wraps are no gap
+0                     repeated block: dropped, counted
+forward               blocks so far of one length and the hole fits history: NaN rows and a `Gap`;
+                      otherwise a new segment, reason ``counter``
+backward              a new segment, reason ``counter``
+====================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from rdahub import rda
+from rdahub_client.journal import Journal
+from rdahub_client.records import Float32, Gap, Marker, Segment, SegmentEnd, SegmentStart
+from rdahub_client.ring import Ring
+from rdahub_client.wire import (
+    GAP,
+    MARKERS,
+    PAGE_BYTES,
+    PAGE_RECORDS,
+    SEGMENT,
+    BlockMessage,
+    EventsRequest,
+    MarkersRequest,
+    Page,
+    RangeRequest,
+    Records,
+    encode_block,
+    encode_page,
+    encode_records,
+    encode_reply,
+    record_to_wire,
+    segment_to_wire,
+)
+
+__all__ = ["Broker", "Counters", "History"]
+
+DEFAULT_UNIT: Final = "µV"
+_COUNTER: Final = 2**32
+_LEAST_ROWS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How much to keep: `seconds` of samples or `bytes` of memory, whichever is less."""
+
+    seconds: float
+    bytes: int
+
+    def rows(self, n_channels: int, interval_us: float) -> int:
+        """Samples to keep at a layout."""
+        by_time = self.seconds * 1e6 / interval_us
+        return max(_LEAST_ROWS, int(min(by_time, self.bytes / (4 * n_channels))))
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counts since the instance began; none ever goes down."""
+
+    blocks: int = 0
+    samples: int = 0
+    markers: int = 0
+    gaps: int = 0
+    missing_samples: int = 0
+    segments: int = 0
+    repeated_blocks: int = 0
+    unchecked_steps: int = 0
+    notes: int = 0
+    protocol_errors: int = 0
+    reconnects: int = 0
+    requests: int = 0
+    refused: int = 0
+    undelivered: int = 0
+
+
+class Broker:
+    """One instance's recording.
+
+    Parameters
+    ----------
+    instance : str
+        Random id of this life of the hub.
+    history : History
+    make_ring : callable
+        ``make_ring(n_channels, rows, start)`` gives a `Ring`, possibly shorter than asked if memory is short.
+    start_index : int
+        Index of the first sample; 0 but in tests.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        history: History,
+        make_ring: Callable[[int, int, int], Ring],
+        start_index: int = 0,
+    ) -> None:
+        self.instance = instance
+        self.counters = Counters()
+        self.journal = Journal()
+        self.ring: Ring | None = None
+        self.next_index = start_index
+        self.last_block: tuple[int, int] | None = None
+        """Monotonic and wall time of the newest block, ns."""
+        self.segment_frame: bytes | None = None
+        """The newest segment's start or end as published; said again now and then for late joiners."""
+        self._history = history
+        self._make_ring = make_ring
+        self._counter: int | None = None
+        self._judged = False
+        self._length: int | None = None
+        self._scale = np.empty(0)
+        self._raw_is_physical = False
+        self._units: tuple[str, ...] = ()
+
+    # --- what is ---------------------------------------------------------------------------------------
+
+    @property
+    def segment(self) -> Segment | None:
+        """The open segment."""
+        newest = self.journal.segment
+        return newest if newest is not None and newest.stop is None else None
+
+    @property
+    def first_available(self) -> int:
+        """Index of the oldest sample held."""
+        return self.next_index if self.ring is None else self.ring.first_available
+
+    @property
+    def history_seconds(self) -> float:
+        """Seconds of samples the ring can hold at the newest layout; 0 before the first."""
+        newest = self.journal.segment
+        return 0.0 if newest is None or self.ring is None else self.ring.capacity / newest.sfreq
+
+    @property
+    def block_seconds(self) -> float:
+        """Length of the blocks of this segment; 0 while unknown."""
+        segment = self.segment
+        return 0.0 if segment is None or self._length is None else self._length / segment.sfreq
+
+    # --- what the Recorder says --------------------------------------------------------------------------
+
+    def set_units(self, units: tuple[str, ...]) -> None:
+        """Take units from the Recorder's INFO; they hold from the next START on."""
+        self._units = units
+
+    def begin(self, start: rda.Start) -> list[bytes]:
+        """START: a new segment. An open one ends as ``restart``. Returns frames to publish."""
+        return [*self.end("restart"), *self._begin(start)]
+
+    def _begin(self, start: rda.Start) -> list[bytes]:
+        self._counter = None
+        self._judged = False
+        self._length = None
+        self._scale = np.array(start.resolutions, np.float64)
+        self._raw_is_physical = bool(np.all(self._scale == 1.0))
+        units = self._units if len(self._units) == start.n_channels else (DEFAULT_UNIT,) * start.n_channels
+        newest = self.journal.segment
+        segment = Segment(
+            number=0 if newest is None else newest.number + 1,
+            start=self.next_index,
+            stop=None,
+            sampling_interval_us=start.interval_us,
+            resolutions=start.resolutions,
+            ch_names=start.names,
+            units=units,
+        )
+        self._fit_ring(segment)
+        self.counters.segments += 1
+        return [self._record(SEGMENT, SegmentStart(segment))]
+
+    def _fit_ring(self, segment: Segment) -> None:
+        """Keep the ring if it fits the layout; else make another and take over what samples can be."""
+        rows = self._history.rows(segment.n_channels, segment.sampling_interval_us)
+        old = self.ring
+        newest = self.journal.segment
+        if old is not None and newest is not None and old.n_channels == segment.n_channels:
+            if newest.sampling_interval_us == segment.sampling_interval_us:
+                return
+            kept = max(old.first_available, self.next_index - rows)
+            self.ring = self._make_ring(segment.n_channels, rows, kept)
+            self.ring.extend(old.view(kept, self.next_index))
+        else:
+            self.ring = self._make_ring(segment.n_channels, rows, self.next_index)
+        self.ring.note_seq(self.journal.next_seq)
+
+    def end(self, reason: str) -> list[bytes]:
+        """STOP, a lost Recorder, or a counter that cannot be followed: the open segment ends."""
+        segment = self.segment
+        if segment is None:
+            return []
+        ended = replace(segment, stop=self.next_index, ended=reason)
+        return [self._record(SEGMENT, SegmentEnd(ended, reason))]
+
+    def extend(self, data: rda.Data, received_ns: int, wall_ns: int) -> list[bytes]:
+        """Take a block of samples and its markers. Returns frames to publish.
+
+        Parameters
+        ----------
+        received_ns, wall_ns : int
+            Hub's monotonic and wall clock when the block arrived.
+        """
+        frames: list[bytes] = []
+        n = len(data.samples)
+        counted = self._counter is not None
+        step = 1 if self._counter is None else (data.counter - self._counter) % _COUNTER
+        if step == 0:
+            self.counters.repeated_blocks += 1
+            return frames
+        if step != 1 and step % 2**24 != 1:
+            if self._judged:
+                frames += self._jump(step)
+            else:
+                self.counters.unchecked_steps += 1
+        self._judged = counted
+        self._counter = data.counter
+        if self._length is None:
+            self._length = n
+        elif self._length != n:
+            self._length = -1
+        return [*frames, *self._take(data, received_ns, wall_ns)]
+
+    def _jump(self, step: int) -> list[bytes]:
+        """Blocks are missing, or the counter began anew."""
+        segment, ring = self.segment, self.ring
+        if segment is None or ring is None:
+            return []
+        length = self._length
+        missing = (step - 1) * length if length is not None and length > 0 and step < _COUNTER // 2 else None
+        if missing is not None and missing <= ring.capacity:
+            gap = Gap(self.next_index, self.next_index + missing, "counter")
+            self.counters.gaps += 1
+            self.counters.missing_samples += missing
+            frame = self._record(GAP, gap)
+            ring.skip(missing)
+            self.next_index = gap.stop
+            return [frame]
+        ended = self.end("counter")
+        layout = rda.Start(segment.sampling_interval_us, segment.resolutions, segment.ch_names)
+        return [*ended, *self._begin(layout)]
+
+    def _take(self, data: rda.Data, received_ns: int, wall_ns: int) -> list[bytes]:
+        segment, ring = self.segment, self.ring
+        if segment is None or ring is None:
+            raise RuntimeError("a block outside a segment; the decoder lets none through")
+        start = self.next_index
+        markers = [
+            Marker(
+                start + m.position, m.points, m.channel, m.type, m.description, injected=False, block=start
+            )
+            for m in data.markers
+        ]
+        first_seq = self.journal.next_seq
+        for marker in markers:
+            self.journal.append(marker)
+        samples = self._physical(data.samples)
+        ring.note_seq(self.journal.next_seq)
+        ring.extend(samples)
+        self.next_index = start + len(samples)
+        self.last_block = (received_ns, wall_ns)
+        self.counters.blocks += 1
+        self.counters.samples += len(samples)
+        self.counters.markers += len(markers)
+        message = BlockMessage(
+            self.instance, segment.number, start, data.counter, received_ns, wall_ns, self.journal.next_seq,
+            markers, samples,
+        )  # fmt: skip
+        frames = [encode_block(message)]
+        if markers:
+            frames.append(encode_records(MARKERS, Records(self.instance, first_seq, list(markers))))
+        return frames
+
+    def _physical(self, raw: rda.Samples) -> Float32:
+        """``raw * resolution`` in float64, rounded once."""
+        if self._raw_is_physical and raw.dtype == np.float32:
+            return np.ascontiguousarray(raw, np.float32)
+        with np.errstate(all="ignore"):  # NaN, Inf and overflow to Inf pass through
+            return np.multiply(raw, self._scale, dtype=np.float64).astype(np.float32)
+
+    def _record(self, topic: bytes, record: SegmentStart | SegmentEnd | Gap) -> bytes:
+        frame = encode_records(topic, Records(self.instance, self.journal.next_seq, [record]))
+        self.journal.append(record)
+        if self.ring is not None:
+            self.ring.note_seq(self.journal.next_seq)
+        if topic == SEGMENT:
+            self.segment_frame = frame
+        return frame
+
+    def prune(self) -> None:
+        """Forget records that belong to samples no longer held. Cheap; call now and then."""
+        self.journal.prune(self.first_available)
+
+    # --- what clients ask ----------------------------------------------------------------------------------
+
+    def holdings(self) -> dict[str, Any]:
+        """What every answer says: which instance, and what it holds at this moment."""
+        return {
+            "instance": self.instance,
+            "first_available": self.first_available,
+            "next_index": self.next_index,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The recording's part of the answer to ``info``."""
+        return {
+            **self.holdings(),
+            "history_seconds": self.history_seconds,
+            "first_seq": self.journal.first_seq,
+            "next_seq": self.journal.next_seq,
+            "segments": self._outer_segments(),
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        """The recording's part of the answer to ``stats``."""
+        newest = self.journal.segment
+        return {
+            **self.holdings(),
+            "segment": None
+            if newest is None
+            else {**asdict(newest), "n_channels": newest.n_channels, "sfreq": newest.sfreq},
+            "history_seconds": self.history_seconds,
+            "gaps": [asdict(gap) for gap in self.journal.gaps(self.first_available, self.next_index)][-100:],
+            "counters": asdict(self.counters),
+        }
+
+    def answer(self, request: RangeRequest | MarkersRequest | EventsRequest) -> bytes:
+        """Answer a question about the recording, as one frame."""
+        if request.instance is not None and request.instance != self.instance:
+            return self.refuse(
+                request.id, "WRONG_INSTANCE", f"instance {request.instance} is gone; this is {self.instance}"
+            )
+        match request:
+            case RangeRequest():
+                return self._answer_range(request)
+            case MarkersRequest():
+                return self._answer_markers(request)
+            case EventsRequest():
+                return self._answer_events(request)
+
+    def refuse(self, request_id: int, code: str, message: str) -> bytes:
+        """A named error as an answer."""
+        return encode_reply(request_id, {"ok": False, "error": code, "message": message, **self.holdings()})
+
+    def _answer_range(self, request: RangeRequest) -> bytes:
+        start, stop, ring = request.start, request.stop, self.ring
+        if stop < start:
+            return self.refuse(request.id, "BAD_REQUEST", f"stop {stop} lies before start {start}")
+        if ring is None or self.journal.segment is None:
+            return self.refuse(request.id, "NO_STREAM", "the Recorder has not started yet")
+        if start < ring.first_available:
+            return self.refuse(
+                request.id, "OUT_OF_RANGE_OLD", f"history begins at sample {ring.first_available}"
+            )
+        for segment in self.journal.segments:
+            if segment.stop is not None and segment.start <= start < segment.stop < stop:
+                return self.refuse(
+                    request.id,
+                    "WRONG_SEGMENT",
+                    f"segment {segment.number} ended at sample {segment.stop} ({segment.ended}); "
+                    "ask for each segment on its own",
+                )
+        if stop > self.next_index:
+            return self.refuse(
+                request.id, "OUT_OF_RANGE_FUTURE", f"the newest sample so far is {self.next_index - 1}"
+            )
+        segment_here = self.journal.segment_at(start)
+        stop = min(stop, start + max(1, PAGE_BYTES // (4 * ring.n_channels)))
+        page = Page(
+            instance=self.instance,
+            segment=self.journal.segment.number if segment_here is None else segment_here.number,
+            start=start,
+            stop=stop,
+            first_available=ring.first_available,
+            next_index=self.next_index,
+            samples=ring.view(start, stop),
+        )
+        return encode_page(request.id, page)
+
+    def _answer_markers(self, request: MarkersRequest) -> bytes:
+        markers = self.journal.markers(request.start, request.stop)
+        page = markers[request.skip : request.skip + PAGE_RECORDS]
+        return encode_reply(
+            request.id,
+            {
+                "ok": True,
+                **self.holdings(),
+                "markers": [record_to_wire(marker)[1] for marker in page],
+                "more": request.skip + len(page) < len(markers),
+            },
+        )
+
+    def _answer_events(self, request: EventsRequest) -> bytes:
+        seq, records = self.journal.since(request.seq, PAGE_RECORDS)
+        return encode_reply(
+            request.id,
+            {
+                "ok": True,
+                **self.holdings(),
+                "seq": seq,
+                "records": [record_to_wire(record) for record in records],
+                "next_seq": self.journal.next_seq,
+                "segments": self._outer_segments(),
+            },
+        )
+
+    def _outer_segments(self) -> list[Any]:
+        """The oldest segment still in history and the newest; the journal has those between."""
+        segments = [
+            s for s in self.journal.segments if s.stop is None or s.stop > self.first_available
+        ] or self.journal.segments[-1:]
+        return [segment_to_wire(s) for s in dict.fromkeys((*segments[:1], *segments[-1:]))]

@@ -1,0 +1,62 @@
+"""The command line: which command, its settings, its exit code.
+
+Rule: a user's mistake is one line on stderr, never a traceback. Exit codes: 0 done; 1 it could not be done;
+2 a wrong setting, or no hub at the address. Logs go to stderr.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from importlib.metadata import version
+
+from rdahub.brainvision import RecordingError
+from rdahub.config import COMMANDS, SettingError, load
+from rdahub.endpoints import BindError
+from rdahub_client.errors import HubUnreachable, RdaHubError
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = arguments[0] if arguments else "--help"
+    if command in {"--version", "-V"}:
+        print(f"rdahub {version('rdahub')}")
+        return 0
+    if command in {"--help", "-h"}:
+        print(_usage())
+        return 0
+    if command not in COMMANDS:
+        return _fail(f"rdahub: there is no command {command!r}; there are {', '.join(COMMANDS)}", 2)
+    program = f"rdahub {command}"
+    try:
+        settings = load(COMMANDS[command], arguments[1:], program)
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+        )
+        exit_code = importlib.import_module(f"rdahub.commands.{command}").run(settings)
+    except (SettingError, HubUnreachable, RecordingError) as error:
+        return _fail(f"{program}: {error}", 2)
+    except (RdaHubError, BindError, ValueError) as error:
+        return _fail(f"{program}: {error}", 1)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{program}: {name}{error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return 0
+    return int(exit_code)
+
+
+def _usage() -> str:
+    lines = ["usage: rdahub COMMAND [options]; rdahub COMMAND --help tells more", ""]
+    for name, model in COMMANDS.items():
+        lines.append(f"  {name:<8}{(model.__doc__ or '').splitlines()[0]}")
+    return "\n".join(lines)
+
+
+def _fail(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code

@@ -1,0 +1,67 @@
+"""``rdahub status``: a hub's state, for people (text), programs (JSON) and health checks (exit code)."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import zmq
+
+from rdahub.config import StatusSettings
+from rdahub_client.address import query_endpoint
+from rdahub_client.errors import HubLost, HubUnreachable
+from rdahub_client.query import QuerySocket
+from rdahub_client.wire import StatsRequest
+
+
+def run(settings: StatusSettings) -> int:
+    """Print the state. 0: streaming, 1: up but no data; unreachable is an error with exit code 2."""
+    status = fetch(settings.hub, settings.timeout)
+    print(json.dumps(status, allow_nan=True) if settings.json_output else describe(status))
+    return 0 if status["state"] == "streaming" else 1
+
+
+def fetch(hub: str, timeout: float) -> dict[str, Any]:
+    """A hub's answer to ``stats``."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    query = QuerySocket(context, query_endpoint(hub))
+    try:
+        header = query.ask(StatsRequest(), time.monotonic() + timeout).header
+    except HubLost as error:
+        raise HubUnreachable(
+            f"no hub answers at {hub}; is it running, and is this its query address?"
+        ) from error
+    finally:
+        query.close()
+        context.term()
+    return {key: value for key, value in header.items() if key not in {"id", "ok"}}
+
+
+def describe(status: dict[str, Any]) -> str:
+    """The state as lines for people."""
+    segment = status["segment"]
+    recorder = status["recorder"]
+    lines = [
+        f"hub       {status['name']}, instance {status['instance']}, up {status['ages']['hub']:.0f} s",
+        f"state     {status['state']}",
+        f"recorder  {recorder['address']}" + (f": {recorder['error']}" if recorder["error"] else ""),
+    ]
+    if segment is not None:
+        end = "open" if segment["stop"] is None else f"ended at {segment['stop']} ({segment['ended']})"
+        lines.append(
+            f"segment   {segment['number']} from sample {segment['start']}, {end}; "
+            f"{segment['n_channels']} channels, {segment['sfreq']:g} Hz"
+        )
+    held = status["next_index"] - status["first_available"]
+    lines += [
+        f"history   samples [{status['first_available']}, {status['next_index']}), {held} held, "
+        f"room for {status['history_seconds']:.0f} s",
+        f"gaps      {len(status['gaps'])} in history",
+        f"clients   {status['clients']}",
+        "counters  " + ", ".join(f"{name} {value}" for name, value in status["counters"].items() if value),
+    ]
+    if status["impedances"]:
+        shown = ", ".join(f"{name} {kohm}" for name, kohm in status["impedances"].items())
+        lines.append(f"impedances in kOhm  {shown}")
+    return "\n".join(lines)

@@ -1,0 +1,298 @@
+"""Every setting of every command, once: the flag, the RDAHUB_* variable, the TOML key, the default, the text.
+
+Rule: one pydantic model per command; `load` reads flags before environment before the file named by --config.
+docs/reference/settings.md is compared with these models by a test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+
+from pydantic import BeforeValidator, ByteSize, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from rdahub.endpoints import beside
+from rdahub_client.address import DEFAULT_PUBLISH_PORT, query_endpoint
+from rdahub_client.shared import default_directory
+
+__all__ = [
+    "COMMANDS",
+    "CommonSettings",
+    "DemoSettings",
+    "DumpSettings",
+    "KeygenSettings",
+    "ServeSettings",
+    "SettingError",
+    "SimSettings",
+    "StatusSettings",
+    "WatchSettings",
+    "load",
+    "recorder_address",
+]
+
+_DURATION: Final = re.compile(r"\s*([0-9.eE+-]+)\s*(ms|s|m|min|h|)\s*")
+_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_RECORDER_PORT: Final = 51244
+
+
+class SettingError(Exception):
+    """A setting that cannot be used; one line that names it."""
+
+
+def _seconds(value: object) -> object:
+    """Read ``600``, ``600s``, ``10min`` or ``1.5h``."""
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value)
+    try:
+        if match is None:
+            raise ValueError
+        return float(match[1]) * _UNITS[match[2]]
+    except ValueError:
+        raise ValueError(f"a duration looks like 600s, 10min or 1.5h, not {value!r}") from None
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+
+
+def recorder_address(text: str) -> tuple[str, int]:
+    """Host and port of ``HOST[:PORT]``; the port is 51244 where none is given."""
+    host, separator, port = text.rpartition(":")
+    if not separator or text.endswith("]") or (":" in host and not host.startswith("[")):
+        host, port = text, str(_RECORDER_PORT)
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"a Recorder's address is HOST or HOST:PORT, not {text!r}")
+    return host.strip("[]"), int(port)
+
+
+class CommonSettings(BaseSettings):
+    """What every command takes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RDAHUB_",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_exit_on_error=False,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_shortcuts={"output": "o"},
+        extra="forbid",
+        protected_namespaces=(),
+    )
+    file_values: ClassVar[dict[str, Any]] = {}
+
+    config: Path | None = Field(None, description="TOML file with settings; keys are flags with '_' for '-'")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by pydantic-settings
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then the TOML file."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=cls.file_values)
+
+
+class ServeSettings(CommonSettings):
+    """Run a hub: one connection to the Recorder, history, any number of readers."""
+
+    recorder: str = Field(description="HOST[:PORT] of the Recorder; port 51244 if none is given")
+    query: str = Field("tcp://127.0.0.1:5570", description="endpoint of the query socket; may end in :0")
+    publish: str | None = Field(
+        None, description="endpoint of the publish socket; by default port 5571 on the query socket's host"
+    )
+    history: Seconds = Field(600.0, description="how long samples are kept, e.g. 600s or 10min")
+    history_bytes: ByteSize = Field(ByteSize(1 << 30), description="most memory for samples, e.g. 1GiB", gt=0)
+    name: str = Field("rdahub", description="name of the hub on this machine, for LocalClient")
+    shm_dir: Path = Field(default_factory=default_directory, description="folder of the shared memory")
+    insecure: bool = Field(False, description="allow addresses other than loopback without encryption")
+
+    @field_validator("recorder")
+    @classmethod
+    def _check_recorder(cls, value: str) -> str:
+        recorder_address(value)
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+            raise ValueError("a name is 1 to 64 letters, digits, '-' and '_'")
+        return value
+
+    @field_validator("query", "publish")
+    @classmethod
+    def _check_endpoint(cls, value: str | None) -> str | None:
+        if value is None or re.fullmatch(r"ipc://.+|tcp://.+:(\d{1,5}|\*)", value):
+            return value
+        raise ValueError(f"an endpoint is tcp://HOST:PORT or ipc://PATH, not {value!r}")
+
+    def publish_endpoint(self) -> str:
+        """The publish endpoint, derived from the query endpoint if not set."""
+        return self.publish or beside(self.query, DEFAULT_PUBLISH_PORT)
+
+
+class SimSettings(CommonSettings):
+    """Run a simulator: an RDA server without an amplifier."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(_RECORDER_PORT, description="port to listen on; 0 takes a free one", ge=0, lt=65536)
+    int16: bool = Field(False, description="send int16 samples, as the Recorder's port 51234 does")
+    channels: int = Field(32, description="number of channels of the synthetic signal", ge=1)
+    rate: float = Field(
+        1000.0, description="samples per second of the synthetic signal", gt=0, allow_inf_nan=False
+    )
+    block: int = Field(20, description="samples per block", ge=1)
+    speed: float = Field(
+        1.0, description="times real time; 0 is as fast as clients read", ge=0, allow_inf_nan=False
+    )
+    seconds: Seconds | None = Field(None, description="length of the synthetic signal; endless if not given")
+    seed: int = Field(0, description="seed of the synthetic noise", ge=0)
+    vhdr: Path | None = Field(None, description="BrainVision recording to replay")
+    loop: bool = Field(False, description="start the recording over at its end")
+    dump: Path | None = Field(None, description="captured RDA byte stream to replay")
+
+
+class _HubSettings(CommonSettings):
+    hub: CliPositionalArg[str] = Field("127.0.0.1:5570", description="query address of the hub")
+    timeout: Seconds = Field(3.0, description="how long to wait for an answer")
+
+    @field_validator("hub")
+    @classmethod
+    def _check_hub(cls, value: str) -> str:
+        query_endpoint(value)
+        return value
+
+
+class StatusSettings(_HubSettings):
+    """Show a hub's state. Exit code 0: streaming, 1: up but no data, 2: unreachable."""
+
+    json_output: bool = Field(False, description="print one JSON object", alias="json")
+
+
+class WatchSettings(_HubSettings):
+    """Show a hub live in the terminal; Ctrl-C ends it."""
+
+    seconds: Seconds | None = Field(None, description="end after this long; endless if not given")
+
+
+class DumpSettings(_HubSettings):
+    """Save a range of samples to a .npy, .npz or .vhdr file."""
+
+    start: int | None = Field(None, description="index of the first sample", ge=0)
+    stop: int | None = Field(None, description="index after the last sample", ge=0)
+    last: Seconds | None = Field(None, description="the newest samples of this length, e.g. 10s")
+    output: Path = Field(description="file to write: .npy, .npz or .vhdr")
+
+    @model_validator(mode="after")
+    def _check_range(self) -> DumpSettings:
+        by_index = self.start is not None and self.stop is not None
+        if by_index == (self.last is not None) or (self.start is None) != (self.stop is None):
+            raise ValueError("say either --start and --stop, or --last")
+        if self.start is not None and self.stop is not None and self.stop <= self.start:
+            raise ValueError(f"--stop {self.stop} must lie after --start {self.start}")
+        if self.output.suffix not in {".npy", ".npz", ".vhdr"}:
+            raise ValueError(f"--output {self.output}: the name must end in .npy, .npz or .vhdr")
+        return self
+
+
+class KeygenSettings(CommonSettings):
+    """Make a CURVE key pair: NAME.key to hand out, NAME.key_secret to keep."""
+
+    folder: CliPositionalArg[Path] = Field(description="folder for the two files")
+    name: str = Field("rdahub", description="name of the key files")
+
+
+class DemoSettings(CommonSettings):
+    """Simulator, hub and live view in one command; Ctrl-C ends all."""
+
+    seconds: Seconds | None = Field(None, description="end after this long; endless if not given")
+    channels: int = Field(32, description="number of simulated channels", ge=1)
+    rate: float = Field(1000.0, description="samples per second", gt=0, allow_inf_nan=False)
+    query: str = Field("tcp://127.0.0.1:5570", description="endpoint of the query socket; may end in :0")
+    name: str = Field("rdahub-demo", description="name of the hub on this machine")
+
+
+COMMANDS: Final[dict[str, type[CommonSettings]]] = {
+    "demo": DemoSettings,
+    "serve": ServeSettings,
+    "sim": SimSettings,
+    "status": StatusSettings,
+    "watch": WatchSettings,
+    "dump": DumpSettings,
+    "keygen": KeygenSettings,
+}
+
+Settings = TypeVar("Settings", bound=CommonSettings)
+
+
+def load(model: type[Settings], arguments: list[str], program: str) -> Settings:
+    """Settings of one command from flags, environment and file.
+
+    Raises
+    ------
+    SettingError
+        One line naming the setting and what is wrong with it.
+    SystemExit
+        After ``--help``.
+    """
+    model.file_values = _read_file(_config_path(arguments), model)
+    try:
+        # pydantic-settings takes these two in its own __init__, which a subclass's signature does not show.
+        return model(_cli_parse_args=arguments, _cli_prog_name=program)  # type: ignore[call-arg]
+    except SettingsError as error:
+        raise SettingError(str(error).removeprefix("error parsing CLI: ")) from None
+    except ValidationError as error:
+        raise SettingError("; ".join(_explain(part) for part in error.errors(include_url=False))) from None
+
+
+def _explain(error: Any) -> str:
+    name = str(error["loc"][0]).replace("_", "-") if error["loc"] else ""
+    text = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"--{name} is required"
+    if not name:
+        return text
+    return f"--{name}: {text} (it is {error['input']!r})"
+
+
+def _config_path(arguments: list[str]) -> Path | None:
+    for i, argument in enumerate(arguments):
+        if argument == "--config" and i + 1 < len(arguments):
+            return Path(arguments[i + 1])
+        if argument.startswith("--config="):
+            return Path(argument.removeprefix("--config="))
+    text = os.environ.get("RDAHUB_CONFIG")
+    return Path(text) if text else None
+
+
+def _read_file(path: Path | None, model: type[CommonSettings]) -> dict[str, Any]:
+    """Values for one command; the file may hold those of all, but nothing else."""
+    if path is None:
+        return {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"--config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"--config {path}: {error}") from None
+    known = {name for each in COMMANDS.values() for name in each.model_fields} - {"config"}
+    for key in values:
+        if key not in known:
+            raise SettingError(f"--config {path}: there is no setting {key!r}")
+    return {key: value for key, value in values.items() if key in model.model_fields}

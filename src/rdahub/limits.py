@@ -1,0 +1,44 @@
+"""Every limit of the hub, once, with its reason.
+
+Rule: a number that protects the hub stands here and nowhere else. Limits of the format are in `rda.decode`,
+limits of the wire in `rdahub_client.wire`, the Recorder's patience in `upstream`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__: list[str] = []
+
+HEARTBEAT_SECONDS: Final = 0.5
+"""Between heartbeats on the publish socket: silence is told from loss within two of them."""
+
+PUBLISH_BYTES: Final = 32 << 20
+"""Bytes of blocks queued for one slow subscriber before blocks are dropped for it (it repairs them from
+history). libzmq counts messages: 1000 blocks are 5 MB at 64 ch x 1 kHz, but 256 MB at 128 ch x 25 kHz."""
+PUBLISH_MESSAGES: Final = (50, 1000)
+"""Least and most messages that `PUBLISH_BYTES` may come to. Never 0: that is no limit at all."""
+SUBSCRIPTION_BYTES: Final = 64
+"""Longest message a subscriber may send. Topics are one byte; 50,000 long subscriptions cost 471 MiB."""
+
+REPLY_MESSAGES: Final = 16
+"""Answers queued for one client that does not read them; each is a page of about 1 MiB at most."""
+
+RECEIVE_CALLS: Final = 64
+"""Reads from the Recorder in one turn of the loop before others get theirs."""
+HANDSHAKE_MS: Final = 3000
+"""For a peer to finish its handshake; silent connections are cut after it (libzmq's default is 30 s)."""
+GOODBYE_MS: Final = 500
+"""For the last messages to leave at shutdown, which ends within 2 s."""
+
+CONNECT_SECONDS: Final = 5.0
+"""For one attempt to reach the Recorder."""
+KEEPALIVE_SECONDS: Final = 5
+"""Of silence until TCP probes the Recorder, and between probes."""
+USER_TIMEOUT_MS: Final = 10_000
+"""For unacknowledged bytes until TCP gives the Recorder up."""
+
+LOCAL_READERS: Final = 256
+"""Bells rung after each block at 2 µs each; more readers of one machine than this is a mistake."""
+LEAST_HISTORY_SECONDS: Final = 1.0
+"""Below this, shared memory counts as not to be had and the ring goes to the hub's own memory."""

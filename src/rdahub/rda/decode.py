@@ -1,0 +1,539 @@
+"""Bytes of a BrainVision RDA connection to messages, without any input or output.
+
+Rule: a byte stream gives the same messages, notes and error however it is cut; no peer can make this module
+raise anything but `ProtocolError`, and memory follows the bytes really received, never a size they state.
+Not here: sockets, clocks, block counter checks, scaling, sample indices.
+
+Memory, one bytearray that bytes enter at ``tail`` and leave at ``head``::
+
+    0            head                    tail             len(buffer)
+    | consumed   | received, not decoded | room to read into |
+    ^ stream offset ``origin``
+
+Format facts: docs/explanation/rda.md.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+
+import numpy as np
+
+from rdahub.rda.messages import (
+    DATA16,
+    DATA32,
+    GUID,
+    HEADER_SIZE,
+    IMPEDANCE_DATA,
+    IMPEDANCE_START,
+    IMPEDANCE_STOP,
+    INFO,
+    KEEP_ALIVE,
+    NEW_STATE,
+    START,
+    STOP,
+    BlockMarker,
+    Data,
+    Electrode,
+    Impedances,
+    ImpedanceStart,
+    ImpedanceStop,
+    Info,
+    KeepAlive,
+    Message,
+    NewState,
+    Note,
+    Samples,
+    Start,
+    Stop,
+    Unknown,
+)
+
+if TYPE_CHECKING:
+    Bytes: TypeAlias = bytes | bytearray | memoryview
+
+MAX_MESSAGE: Final = 64 * 2**20
+"""Largest message taken, in bytes: real blocks stay well under 4 MiB; a corrupt size can claim 4 GiB."""
+
+MAX_CHANNELS: Final = 65_536
+"""Most channels taken: amplifiers have up to a few hundred; the format's uint32 could claim 4 billion."""
+
+_ROOM: Final = 64 * 2**10  # bytes of a fresh buffer: several blocks of a usual layout
+_KEEP: Final = 4 * 2**20  # an emptied buffer above this is given back: no usual block needs it again
+
+_HEADER: Final = struct.Struct("<16sII")  # GUID, nSize, nType
+_START_FIXED: Final = struct.Struct("<Id")  # nChannels, interval in microseconds
+_DATA_FIXED: Final = struct.Struct("<III")  # nBlock, nPoints, nMarkers
+_MARKER: Final = struct.Struct("<IiIi")  # nSize, nPosition (signed in PyCorder), nPoints, nChannel
+_STATE: Final = struct.Struct("<i")
+_INFO_FIXED: Final = struct.Struct("<dId")  # version, n, interval in microseconds
+_COUNT: Final = struct.Struct("<I")
+_ELECTRODE: Final = struct.Struct("<ffi")  # x, y, kOhm
+
+_INT16: Final = np.dtype("<i2")
+_FLOAT32: Final = np.dtype("<f4")
+
+_MIXED: Final = -1  # in place of a data type: this run has had both, and it was said
+
+_BODYLESS: Final[Mapping[int, Message]] = {
+    STOP: Stop(),
+    IMPEDANCE_START: ImpedanceStart(),
+    IMPEDANCE_STOP: ImpedanceStop(),
+    KEEP_ALIVE: KeepAlive(),
+}
+
+
+class ProtocolError(ValueError):
+    """The stream is not RDA, or breaks it in a way after which nothing can be trusted: close the connection.
+
+    Parameters
+    ----------
+    offset : int
+        Stream offset in bytes, counted since the decoder was made, of the field that is wrong.
+    problem : str
+        Short stable name: ``guid``, ``size``, ``start_body``, ``channels``, ``interval``, ``names``,
+        ``data_before_start``, ``data_body``, ``marker_count``, ``marker_size`` or ``truncated``.
+    text : str
+        What is wrong, the value found, what was expected.
+    """
+
+    def __init__(self, offset: int, problem: str, text: str) -> None:
+        super().__init__(f"at byte {offset}: {text}")
+        self.offset = offset
+        self.problem = problem
+        self.text = text
+
+
+class TruncatedError(ProtocolError):
+    """The stream ended inside a message.
+
+    Parameters
+    ----------
+    offset : int
+        Stream offset of the first missing byte.
+    missing : int
+        Bytes missing from the message, or from its header if not even that was complete.
+    text : str
+        What ended where.
+    """
+
+    def __init__(self, offset: int, missing: int, text: str) -> None:
+        super().__init__(offset, "truncated", text)
+        self.missing = missing
+
+
+def decode_text(raw: bytes | bytearray) -> str:
+    """Text as RDA servers write it: UTF-8, else Windows-1252, else Latin-1, which takes any byte."""
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return raw.decode("latin-1")
+
+
+class Decoder:
+    """Decode one RDA connection; put bytes in, take messages out.
+
+    Bytes enter through `get_buffer` and `buffer_updated` (the methods of `asyncio.BufferedProtocol`) or
+    `feed`; messages leave by iterating. A `Note` follows the message it is about, or stands in its place
+    if that was dropped. After a `ProtocolError` the decoder is dead: it drops what enters, and iterating
+    and `eof` raise the same error again.
+
+    Parameters
+    ----------
+    max_message : int
+        Largest message accepted, in bytes.
+    max_channels : int
+        Most channels accepted.
+
+    Examples
+    --------
+    >>> decoder = Decoder()
+    >>> decoder.feed(GUID + bytes.fromhex("18000000 03000000"))
+    >>> list(decoder)
+    [Stop()]
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_error",
+        "_head",
+        "_max_channels",
+        "_max_message",
+        "_n_channels",
+        "_origin",
+        "_ready",
+        "_run_type",
+        "_running",
+        "_skip_left",
+        "_skipped",
+        "_tail",
+    )
+
+    def __init__(self, max_message: int = MAX_MESSAGE, max_channels: int = MAX_CHANNELS) -> None:
+        self._max_message = max_message
+        self._max_channels = max_channels
+        self._buffer = bytearray(_ROOM)
+        self._origin = 0  # stream offset of buffer[0]
+        self._head = 0
+        self._tail = 0
+        self._ready: deque[Message] = deque()  # decoded, not yet taken
+        self._error: ProtocolError | None = None
+        self._n_channels = 0  # 0 until the first START
+        self._running = False  # between a START and its STOP
+        self._run_type = 0  # data type of this run: 0 none yet, DATA16, DATA32 or _MIXED
+        self._skip_left = 0  # bytes to pass over before _skipped is a message
+        self._skipped: Message | None = None
+
+    @property
+    def offset(self) -> int:
+        """Stream offset in bytes of the first byte not yet decoded."""
+        return self._origin + self._head
+
+    def get_buffer(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002  asyncio's signature
+        """Memory to receive into: writable, never empty, valid until the next call.
+
+        Parameters
+        ----------
+        sizehint : int
+            Ignored; a hint is not bytes received.
+        """
+        buffer, held = self._buffer, self._tail - self._head
+        if not held:
+            if len(buffer) > _KEEP:
+                self._move(bytearray(_ROOM))
+            else:
+                self._origin += self._head
+                self._head = self._tail = 0
+        elif (len(buffer) - self._tail) * 4 < len(buffer):
+            # A quarter left. A full buffer is replaced, never resized: a reader may still hold the old view.
+            self._move(buffer if held * 2 <= len(buffer) else bytearray(2 * len(buffer)))
+        return memoryview(self._buffer)[self._tail :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take `nbytes` bytes as received, written to the start of the last `get_buffer`.
+
+        Raises
+        ------
+        ValueError
+            If `nbytes` is negative or more than there was room for.
+        """
+        if self._error is not None:
+            return
+        room = len(self._buffer) - self._tail
+        if not 0 <= nbytes <= room:
+            raise ValueError(f"{nbytes} bytes cannot have been received into a buffer of {room}")
+        self._tail += nbytes
+
+    def feed(self, data: Bytes) -> None:
+        """Take all of `data` as received."""
+        rest = memoryview(data).cast("B")
+        while rest:
+            room = self.get_buffer(len(rest))
+            n = min(len(room), len(rest))
+            room[:n] = rest[:n]
+            self.buffer_updated(n)
+            rest = rest[n:]
+
+    def __iter__(self) -> Iterator[Message]:
+        return self.messages()
+
+    def messages(self) -> Iterator[Message]:
+        """Messages decodable from the bytes so far, each given once; ends where more bytes are needed.
+
+        Leaving the iteration early loses nothing: the next one goes on from there. Take messages one by one
+        if those before an error matter; ``list(decoder)`` is lost with the error.
+
+        Raises
+        ------
+        ProtocolError
+            After the last good message, if the stream is broken.
+        """
+        ready = self._ready
+        while True:
+            while ready:
+                yield ready.popleft()
+            message = self._take()
+            if message is None:
+                return
+            yield message
+
+    def eof(self) -> None:
+        """Take the stream as ended. Messages not yet taken stay there to be iterated.
+
+        Raises
+        ------
+        TruncatedError
+            If it ended inside a message.
+        ProtocolError
+            If it was broken before.
+        """
+        # _take leaves notes about a message in _ready; they belong behind it.
+        messages: deque[Message] = deque(self._ready)
+        self._ready.clear()
+        try:
+            while (message := self._take()) is not None:
+                messages.append(message)
+                messages.extend(self._ready)
+                self._ready.clear()
+        finally:
+            self._ready.extend(messages)
+        held = self._tail - self._head
+        if not held and not self._skip_left:
+            return
+        end = self._origin + self._tail
+        if self._skip_left:
+            missing, what = self._skip_left, "a message"
+        elif held < HEADER_SIZE:
+            missing, what = HEADER_SIZE - held, "a message header"
+        else:
+            missing = _HEADER.unpack_from(self._buffer, self._head)[1] - held
+            what = "a message"
+        raise self._die(TruncatedError(end, missing, f"stream ended inside {what}, {missing} bytes missing"))
+
+    def _move(self, target: bytearray) -> None:
+        """Put the bytes held at the start of `target`, which may be the buffer itself."""
+        held = self._tail - self._head
+        # Through memoryviews: no temporary copy, and overlap is allowed.
+        memoryview(target)[:held] = memoryview(self._buffer)[self._head : self._tail]
+        self._buffer = target
+        self._origin += self._head
+        self._head, self._tail = 0, held
+
+    def _die(self, error: ProtocolError) -> ProtocolError:
+        self._error = error
+        self._origin += self._head
+        self._head = self._tail = self._skip_left = 0
+        self._buffer = bytearray(_ROOM)
+        return error
+
+    def _wrong(self, index: int, problem: str, text: str) -> ProtocolError:
+        return ProtocolError(self._origin + index, problem, text)
+
+    def _take(self) -> Message | None:
+        """Decode the next message, or None if it is not all there."""
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        if self._skip_left:
+            return self._skip_on()
+        at = self._head
+        have = self._tail - at
+        if have < HEADER_SIZE:
+            return None
+        try:
+            guid, size, kind = _HEADER.unpack_from(self._buffer, at)
+            if guid != GUID:
+                raise self._wrong(
+                    at, "guid", f"GUID is {guid.hex()}, expected {GUID.hex()}: not an RDA message"
+                )
+            if not HEADER_SIZE <= size <= self._max_message:
+                expected = f"expected {HEADER_SIZE} to {self._max_message}"
+                raise self._wrong(at + 16, "size", f"message size is {size} bytes, {expected}")
+            parse = self._PARSERS.get(kind)
+            if parse is not None:
+                return parse(self, kind, at, size, have)
+        except ProtocolError as error:
+            self._die(error)
+            raise
+        if kind == STOP:
+            self._running = False
+        return self._skip(_BODYLESS.get(kind) or Unknown(kind, size), size)
+
+    def _skip(self, message: Message, size: int) -> Message | None:
+        """Pass over `size` bytes without collecting them; `message` is complete behind the last."""
+        self._skipped, self._skip_left = message, size
+        return self._skip_on()
+
+    def _skip_on(self) -> Message | None:
+        n = min(self._skip_left, self._tail - self._head)
+        self._head += n
+        self._skip_left -= n
+        return None if self._skip_left else self._skipped
+
+    # Parsers: (type, index of the header, nSize, bytes there) -> message, or None if bytes are missing.
+    # They check the fixed fields as soon as those are there, and move head past the message.
+
+    def _start(self, kind: int, at: int, size: int, have: int) -> Start | None:  # noqa: ARG002  one signature
+        if size < 36:
+            raise self._wrong(at + 16, "start_body", f"START is {size} bytes, expected at least 36")
+        if have < 36:
+            return None
+        n, interval = _START_FIXED.unpack_from(self._buffer, at + 24)
+        if not 1 <= n <= self._max_channels:
+            raise self._wrong(
+                at + 24, "channels", f"START has {n} channels, expected 1 to {self._max_channels}"
+            )
+        names_at = 36 + 8 * n
+        if names_at > size:
+            text = f"START of {size} bytes is too short for {n} channels, expected at least {names_at}"
+            raise self._wrong(at + 24, "start_body", text)
+        # The rate counts too: it overflows for intervals next to 0.
+        if not (0 < interval < math.inf and 1e6 / interval < math.inf):
+            text = f"sampling interval is {interval} microseconds, expected a finite value above 0"
+            raise self._wrong(at + 28, "interval", text)
+        if have < size:
+            return None
+        resolutions = struct.unpack_from(f"<{n}d", self._buffer, at + 36)
+        names = self._buffer[at + names_at : at + size].split(b"\0", n)
+        if len(names) <= n:
+            text = f"START has {len(names) - 1} NUL-ended channel names, expected {n}"
+            raise self._wrong(at + names_at, "names", text)
+        rest = names.pop()
+
+        bad = [i for i, r in enumerate(resolutions) if not 0 < r < math.inf]
+        if bad:
+            text = f"resolution of channel {bad[0]} is {resolutions[bad[0]]}; {len(bad)} of {n} are unusable"
+            self._note(at + 36 + 8 * bad[0], "bad_resolution", text)
+        if len(rest) > rest.count(0):  # one NUL too many is usual, text is not
+            self._note(
+                at + size - len(rest), "leftover_bytes", f"{len(rest)} bytes after the last channel name"
+            )
+        self._n_channels = n
+        self._running = True
+        self._run_type = 0
+        self._head = at + size
+        return Start(interval, resolutions, tuple(map(decode_text, names)))
+
+    def _data(self, kind: int, at: int, size: int, have: int) -> Message | None:
+        n = self._n_channels
+        if not n:
+            text = f"data (type {kind}) before any START: the layout is unknown"
+            raise self._wrong(at + 20, "data_before_start", text)
+        if not self._running:
+            text = f"data (type {kind}, {size} bytes) after STOP without a new START: dropped"
+            return self._skip(Note(self._origin + at + 20, "data_after_stop", text), size)
+        if size < 36:
+            raise self._wrong(at + 16, "data_body", f"data message is {size} bytes, expected at least 36")
+        if have < 36:
+            return None
+        counter, points, n_markers = _DATA_FIXED.unpack_from(self._buffer, at + 24)
+        dtype = _INT16 if kind == DATA16 else _FLOAT32
+        markers_at = 36 + dtype.itemsize * points * n
+        if markers_at > size:
+            text = f"{points} points of {n} channels need {markers_at} bytes, the message has {size}"
+            raise self._wrong(at + 28, "data_body", text)
+        if n_markers * _MARKER.size > size - markers_at:
+            need = f"{n_markers} markers need at least {n_markers * _MARKER.size} bytes"
+            text = f"{need}, {size - markers_at} are left"
+            raise self._wrong(at + 32, "marker_count", text)
+        if have < size:
+            return None
+        raw = np.frombuffer(self._buffer, dtype, points * n, at + 36).reshape(points, n)
+        # astype copies, so that the message owns its samples, and gives the machine's byte order.
+        samples: Samples = raw.astype(np.int16) if kind == DATA16 else raw.astype(np.float32)
+        markers: tuple[BlockMarker, ...] = ()
+        end = markers_at
+        if n_markers:
+            markers, end = self._markers(n_markers, at, markers_at, size)
+        if end < size:
+            self._note(at + end, "leftover_bytes", f"{size - end} bytes after the last marker")
+        if self._run_type != kind:
+            if self._run_type in {DATA16, DATA32}:
+                text = f"data of type {kind} in a run that began with type {self._run_type}"
+                self._note(at + 20, "mixed_types", text)
+                self._run_type = _MIXED
+            elif not self._run_type:
+                self._run_type = kind
+        self._head = at + size
+        return Data(counter, samples, markers)
+
+    def _markers(self, count: int, at: int, begin: int, size: int) -> tuple[tuple[BlockMarker, ...], int]:
+        """`count` records from `begin`, and where they end; both relative to the message at `at`."""
+        buffer, markers = self._buffer, []
+        for i in range(count):
+            if size - begin < _MARKER.size:
+                raise self._wrong(at + 32, "marker_count", f"there are {i} marker records, expected {count}")
+            length, position, points, channel = _MARKER.unpack_from(buffer, at + begin)
+            if not _MARKER.size <= length <= size - begin:
+                text = (
+                    f"marker {i} states a size of {length} bytes, expected {_MARKER.size} to {size - begin}"
+                )
+                raise self._wrong(at + begin, "marker_size", text)
+            texts = buffer[at + begin + _MARKER.size : at + begin + length].split(b"\0", 2)
+            description = decode_text(texts[1]) if len(texts) > 1 else ""
+            markers.append(BlockMarker(position, points, channel, decode_text(texts[0]), description))
+            begin += length
+        return tuple(markers), begin
+
+    def _vendor(self, kind: int, at: int, size: int, have: int) -> Message | None:
+        """Bodies that nothing depends on: a bad one is noted and passed over."""
+        if have < size:
+            return None
+        try:
+            message = self._VENDOR[kind](self, at, at + size)
+        except ProtocolError as error:
+            message = Note(error.offset, "bad_body", f"message of type {kind} dropped: {error.text}")
+        self._head = at + size
+        return message
+
+    # Vendor bodies: (index of the header, index of the end) -> message.
+
+    def _new_state(self, at: int, end: int) -> NewState:
+        self._need(at + 24, end, _STATE.size, "state")
+        return NewState(*_STATE.unpack_from(self._buffer, at + 24))
+
+    def _info(self, at: int, end: int) -> Info:
+        self._need(at + 24, end, _INFO_FIXED.size, "fixed fields")
+        version, n, interval = _INFO_FIXED.unpack_from(self._buffer, at + 24)
+        begin = at + 24 + _INFO_FIXED.size
+        # Two strings of at least their end each.
+        self._need(begin, end, n * (8 + 2 + 2), f"{n} channels")
+        resolutions = struct.unpack_from(f"<{n}d", self._buffer, begin)
+        begin += 8 * n
+        texts = []
+        for _ in range(2 * n):
+            text, begin = self._utf16(begin, end)
+            texts.append(text)
+        return Info(version, interval, resolutions, tuple(texts[:n]), tuple(texts[n:]))
+
+    def _impedances(self, at: int, end: int) -> Impedances:
+        self._need(at + 24, end, _COUNT.size, "count")
+        (n,) = _COUNT.unpack_from(self._buffer, at + 24)
+        begin = at + 24 + _COUNT.size
+        self._need(begin, end, n * (_ELECTRODE.size + 2), f"{n} electrodes")
+        electrodes = []
+        for _ in range(n):
+            self._need(begin, end, _ELECTRODE.size, "an electrode")
+            x, y, kohm = _ELECTRODE.unpack_from(self._buffer, begin)
+            name, begin = self._utf16(begin + _ELECTRODE.size, end)
+            electrodes.append(Electrode(name, x, y, kohm))
+        return Impedances(tuple(electrodes))
+
+    def _need(self, begin: int, end: int, size: int, what: str) -> None:
+        if end - begin < size:
+            raise self._wrong(begin, "bad_body", f"{what} need {size} bytes, {end - begin} are left")
+
+    def _utf16(self, begin: int, end: int) -> tuple[str, int]:
+        """Text in UTF-16LE up to its 2-byte NUL, and the index behind that."""
+        stop = self._buffer.find(b"\0\0", begin, end)
+        while stop >= 0 and (stop - begin) % 2:  # halves of two characters
+            stop = self._buffer.find(b"\0\0", stop + 1, end)
+        if stop < 0:
+            raise self._wrong(begin, "bad_body", "text has no end")
+        try:
+            return self._buffer[begin:stop].decode("utf-16-le"), stop + 2
+        except UnicodeDecodeError as error:
+            raise self._wrong(begin, "bad_body", "text is not UTF-16") from error
+
+    def _note(self, index: int, name: str, text: str) -> None:
+        self._ready.append(Note(self._origin + index, name, text))
+
+    # The tables stand behind what they name.
+    _VENDOR: ClassVar[Mapping[int, Callable[[Decoder, int, int], Message]]] = {
+        NEW_STATE: _new_state,
+        IMPEDANCE_DATA: _impedances,
+        INFO: _info,
+    }
+    _PARSERS: ClassVar[Mapping[int, Callable[[Decoder, int, int, int, int], Message | None]]] = {
+        START: _start,
+        DATA16: _data,
+        DATA32: _data,
+        NEW_STATE: _vendor,
+        IMPEDANCE_DATA: _vendor,
+        INFO: _vendor,
+    }

@@ -1,0 +1,117 @@
+"""The TCP connection to the Recorder: opened aside, read without blocking.
+
+Rule: it moves bytes and names failures; when to connect is for `upstream` to say, what bytes mean for `rda`.
+Name look-up and connecting may take seconds, so they happen on a short-lived thread which then rings; no
+thread is ever in the path of the data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+from rdahub import limits, rda
+
+__all__ = ["RecorderLink", "RecorderLost"]
+
+
+class RecorderLost(Exception):
+    """The connection failed or ended; the text says why."""
+
+
+class RecorderLink:
+    """One connection at a time.
+
+    Parameters
+    ----------
+    host, port : str, int
+        The RDA server.
+    ring : callable
+        Called from the connecting thread when an attempt has ended; `finish` then tells how.
+    """
+
+    def __init__(self, host: str, port: int, ring: Callable[[], None]) -> None:
+        self.host = host
+        self.port = port
+        self.socket: socket.socket | None = None
+        self._ring = ring
+        self._result: socket.socket | OSError | None = None
+        self._decoder = rda.Decoder()
+
+    def begin(self) -> None:
+        """Start an attempt to connect."""
+        threading.Thread(target=self._connect, name="rdahub-connect", daemon=True).start()
+
+    def _connect(self) -> None:
+        try:
+            self._result = socket.create_connection((self.host, self.port), limits.CONNECT_SECONDS)
+        except OSError as error:
+            self._result = error
+        self._ring()
+
+    def finish(self) -> bool:
+        """Take the outcome of an attempt, if there is one. True if connected now.
+
+        Raises
+        ------
+        RecorderLost
+            The attempt failed.
+        """
+        result, self._result = self._result, None
+        if result is None:
+            return False
+        if isinstance(result, OSError):
+            raise RecorderLost(result.strerror or str(result))
+        result.setblocking(False)
+        _watch(result)
+        self.socket = result
+        self._decoder = rda.Decoder()
+        return True
+
+    def receive(self) -> Iterator[rda.Message]:
+        """Messages in what has arrived, without blocking.
+
+        Raises
+        ------
+        RecorderLost
+            End of stream or a broken connection.
+        rda.ProtocolError
+            Bytes that are not RDA, with their offset.
+        """
+        decoder = self._decoder
+        for _ in range(limits.RECEIVE_CALLS):
+            if self.socket is None:
+                return
+            try:
+                n = self.socket.recv_into(decoder.get_buffer())
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise RecorderLost(error.strerror or str(error)) from None
+            if n == 0:
+                decoder.eof()
+                raise RecorderLost("it closed the connection")
+            decoder.buffer_updated(n)
+            yield from decoder.messages()
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+
+
+def _watch(connection: socket.socket) -> None:
+    """Have TCP notice a peer that vanished, where the platform can."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_NODELAY", 1),
+        ("TCP_KEEPIDLE", limits.KEEPALIVE_SECONDS),
+        ("TCP_KEEPINTVL", limits.KEEPALIVE_SECONDS),
+        ("TCP_KEEPCNT", 2),
+        ("TCP_USER_TIMEOUT", limits.USER_TIMEOUT_MS),
+    ):
+        with contextlib.suppress(AttributeError, OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -1,0 +1,373 @@
+"""The hub's one loop: Recorder socket, publish socket, query socket, local bells, timers, signals.
+
+Rule: it moves bytes and time and decides nothing; the Recorder is drained first, always. One thread.
+A block's path: `recorder` -> `broker.extend` (index, ring, frame) -> publish socket.
+A question's path: query socket -> `wire.decode_request` -> `broker.answer` -> query socket.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import zmq
+
+from rdahub import limits, rda
+from rdahub.broker import Broker, History
+from rdahub.config import ServeSettings, recorder_address
+from rdahub.endpoints import bind
+from rdahub.recorder import RecorderLink, RecorderLost
+from rdahub.storage import Storage
+from rdahub.upstream import Upstream
+from rdahub_client.query import set_heartbeat
+from rdahub_client.wire import (
+    BLOCK,
+    MAX_REQUEST,
+    BadRequest,
+    End,
+    Heartbeat,
+    InfoRequest,
+    PingRequest,
+    StatsRequest,
+    decode_request,
+    encode_end,
+    encode_heartbeat,
+    encode_reply,
+)
+
+__all__ = ["Hub"]
+
+log = logging.getLogger(__name__)
+
+_SUBSCRIBED, _UNSUBSCRIBED = b"\1" + BLOCK, b"\0" + BLOCK
+
+
+class Hub:
+    """One hub, from bind to goodbye.
+
+    Parameters
+    ----------
+    settings : ServeSettings
+    ready : callable
+        ``ready(query, publish, name)`` is called once the sockets are bound.
+
+    Raises
+    ------
+    BindError, SharedMemoryError
+        An endpoint or the name is taken.
+    """
+
+    def __init__(self, settings: ServeSettings, ready: Callable[[str, str, str], None]) -> None:
+        self.settings = settings
+        self._ready = ready
+        self._instance = uuid.uuid4().hex[:16]
+        self._stopping = False
+        self._started = time.monotonic()
+        self._subscribers = 0
+        self._block_bytes = 0
+        self._recorder_info: rda.Info | None = None
+        self._impedances: rda.Impedances | None = None
+        self._storage = Storage(settings.name, settings.shm_dir)
+        self._wake, self._woken = socket.socketpair()
+        self._wake.setblocking(False)
+        self._woken.setblocking(False)
+        self._link = RecorderLink(*recorder_address(settings.recorder), self._ring)
+        self._upstream = Upstream(random.random)
+        self._broker = Broker(
+            self._instance, History(settings.history, settings.history_bytes), self._storage.make_ring
+        )
+        self._context = zmq.Context()
+        try:
+            self._open_sockets()
+        except BaseException:
+            self._context.destroy(0)
+            self._storage.close()
+            raise
+
+    # --- life ------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until SIGTERM, SIGINT or `stop`."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self.stop())
+        self._ready(self.query_endpoint, self.publish_endpoint, self.settings.name)
+        log.info(
+            "hub %s, instance %s, Recorder %s", self.settings.name, self._instance, self.settings.recorder
+        )
+        next_beat = 0.0
+        last_state = self._state(0.0)
+        try:
+            while not self._stopping:
+                now = time.monotonic()
+                state = self._state(now)
+                if state != last_state or now >= next_beat:
+                    if state != last_state:
+                        log.info("Recorder %s: %s", self.settings.recorder, state)
+                    last_state = state
+                    next_beat = now + limits.HEARTBEAT_SECONDS
+                    self._beat(state)
+                if self._upstream.wants_connection(now):
+                    self._upstream.attempting()
+                    self._link.begin()
+                self._turn(min(next_beat, self._upstream.next_deadline() or next_beat) - now)
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """End the loop; safe from a signal handler or another thread."""
+        self._stopping = True
+        self._ring()
+
+    def _ring(self) -> None:
+        try:
+            self._wake.send(b"\0")
+        except BlockingIOError:
+            return  # it is full: the loop will wake all the same
+
+    def _turn(self, seconds: float) -> None:
+        events = dict(self._poller.poll(max(0, int(seconds * 1000) + 1)))
+        if self._link.socket is not None and self._link.socket.fileno() in events:
+            self._drain_recorder()
+        if self._query in events:
+            self._answer_one()
+        if self._publish in events:
+            self._count_subscribers()
+        if self._woken.fileno() in events:
+            self._woken.recv(4096)
+            self._finish_attempt()
+        if self._storage.bell_fd in events:
+            self._storage.greet()
+
+    def _close(self) -> None:
+        self._send(self._broker.end("lost"))
+        self._send([encode_end(End(self._instance))])
+        self._link.close()
+        self._storage.ring_bells()
+        self._storage.close()
+        self._context.destroy(linger=limits.GOODBYE_MS)
+        self._wake.close()
+        self._woken.close()
+        log.info("hub %s has ended", self.settings.name)
+
+    # --- sockets ---------------------------------------------------------------------------------------
+
+    def _open_sockets(self) -> None:
+        query = self._context.socket(zmq.ROUTER)
+        publish = self._context.socket(zmq.XPUB)
+        for one in (query, publish):
+            set_heartbeat(one)
+            one.set(zmq.HANDSHAKE_IVL, limits.HANDSHAKE_MS)
+        query.set(zmq.MAXMSGSIZE, MAX_REQUEST)
+        query.set(zmq.SNDHWM, limits.REPLY_MESSAGES)
+        query.set(zmq.ROUTER_MANDATORY, 1)
+        publish.set(zmq.MAXMSGSIZE, limits.SUBSCRIPTION_BYTES)
+        publish.set(zmq.SNDHWM, limits.PUBLISH_MESSAGES[1])
+        publish.set(zmq.XPUB_VERBOSER, 1)
+        self._query, self._publish = query, publish
+        self.query_endpoint = bind(query, self.settings.query, self.settings.insecure, "query")
+        self.publish_endpoint = bind(
+            publish, self.settings.publish_endpoint(), self.settings.insecure, "publish"
+        )
+        self._poller = zmq.Poller()
+        for readable in (query, publish, self._woken.fileno()):
+            self._poller.register(readable, zmq.POLLIN)
+        if (bell := self._storage.bell_fd) is not None:
+            self._poller.register(bell, zmq.POLLIN)
+        self._storage.describe({"instance": self._instance, "query": self.query_endpoint})
+
+    def _send(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            self._publish.send(frame, zmq.DONTWAIT)
+
+    def _count_subscribers(self) -> None:
+        while int(self._publish.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            message = self._publish.recv()
+            if message == _SUBSCRIBED:
+                self._subscribers += 1
+            elif message == _UNSUBSCRIBED:
+                self._subscribers -= 1
+
+    # --- Recorder --------------------------------------------------------------------------------------
+
+    def _finish_attempt(self) -> None:
+        try:
+            if not self._link.finish():
+                return
+        except RecorderLost as error:
+            if self._upstream.lost(time.monotonic(), str(error)):
+                log.warning("cannot reach the Recorder at %s: %s; trying on", self.settings.recorder, error)
+            return
+        self._upstream.connected()
+        assert self._link.socket is not None  # noqa: S101 - finish() said so
+        self._poller.register(self._link.socket.fileno(), zmq.POLLIN)
+        log.info("connected to the Recorder at %s", self.settings.recorder)
+
+    def _drain_recorder(self) -> None:
+        try:
+            for message in self._link.receive():
+                self._take(message)
+        except RecorderLost as error:
+            self._lose_recorder(str(error))
+        except rda.TruncatedError as error:
+            self._lose_recorder(f"it closed the connection inside a message ({error})")
+        except rda.ProtocolError as error:
+            self._broker.counters.protocol_errors += 1
+            self._lose_recorder(f"what it sent is not RDA: {error}")
+        self._storage.ring_bells()
+
+    def _lose_recorder(self, why: str) -> None:
+        if self._link.socket is not None:
+            self._poller.unregister(self._link.socket.fileno())
+            self._link.close()
+        self._broker.counters.reconnects += 1
+        self._send(self._broker.end("lost"))
+        if self._upstream.lost(time.monotonic(), why):
+            log.warning("lost the Recorder at %s: %s; connecting again", self.settings.recorder, why)
+
+    def _take(self, message: rda.Message) -> None:
+        match message:
+            case rda.Data():
+                received_ns = time.monotonic_ns()
+                self._upstream.data(received_ns * 1e-9)
+                frames = self._broker.extend(message, received_ns, time.time_ns())
+                self._fit_queue(frames)
+                self._send(frames)
+            case rda.Start():
+                self._send(self._broker.begin(message))
+                self._upstream.acquiring(time.monotonic())
+                log.info(
+                    "segment of %d channels at %g Hz, history %.0f s",
+                    message.n_channels, 1e6 / message.interval_us, self._broker.history_seconds,
+                )  # fmt: skip
+            case rda.Stop():
+                self._send(self._broker.end("stop"))
+                self._upstream.stopped()
+            case rda.NewState(state):
+                self._upstream.recorder_state = state
+            case rda.Info():
+                self._recorder_info = message
+                self._broker.set_units(message.units)
+            case rda.Impedances():
+                self._impedances = message
+            case rda.Note():
+                self._broker.counters.notes += 1
+                log.warning("the Recorder's stream, byte %d: %s", message.offset, message.text)
+            case _:  # keep-alives and what a later Recorder may add
+                pass
+
+    def _fit_queue(self, frames: list[bytes]) -> None:
+        """Size the queue per subscriber in bytes, when the size of blocks changes much."""
+        if not frames:
+            return
+        size = max(map(len, frames))
+        if self._block_bytes / 2 <= size <= self._block_bytes * 2:
+            return
+        self._block_bytes = size
+        least, most = limits.PUBLISH_MESSAGES
+        self._publish.set(zmq.SNDHWM, max(least, min(most, limits.PUBLISH_BYTES // size)))
+
+    # --- timers ----------------------------------------------------------------------------------------
+
+    def _state(self, now: float) -> str:
+        return self._upstream.state(now, self._broker.block_seconds)
+
+    def _beat(self, state: str) -> None:
+        broker = self._broker
+        broker.prune()
+        now_ns = time.monotonic_ns()
+        segment = broker.segment
+        beat = Heartbeat(
+            instance=self._instance,
+            state=state,
+            segment=None if segment is None else segment.number,
+            first_available=broker.first_available,
+            next_index=broker.next_index,
+            seq=broker.journal.next_seq,
+            sent_ns=now_ns,
+            wall_ns=time.time_ns(),
+        )
+        self._send([encode_heartbeat(beat)])
+        if broker.segment_frame is not None:
+            self._send([broker.segment_frame])
+        self._storage.beat(now_ns)
+        self._storage.ring_bells()
+
+    # --- questions -------------------------------------------------------------------------------------
+
+    def _answer_one(self) -> None:
+        """Answer one request; the Recorder gets its turn before the next."""
+        *envelope, frame = self._query.recv_multipart()
+        if len(envelope) not in (1, 2) or (len(envelope) == 2 and envelope[1]):
+            self._broker.counters.refused += 1
+            return
+        self._broker.counters.requests += 1
+        try:
+            reply = self._answer(frame)
+        except BadRequest as error:
+            self._broker.counters.refused += 1
+            if error.id is None:
+                return
+            reply = self._broker.refuse(error.id, "BAD_REQUEST", str(error))
+        try:
+            self._query.send_multipart([*envelope, reply], zmq.DONTWAIT)
+        except zmq.ZMQError:  # it has gone, or does not read its answers
+            self._broker.counters.undelivered += 1
+
+    def _answer(self, frame: bytes) -> bytes:
+        request = decode_request(frame)
+        match request:
+            case InfoRequest():
+                return encode_reply(request.id, {"ok": True, **self._info()})
+            case PingRequest():
+                clocks = {"monotonic_ns": time.monotonic_ns(), "wall_ns": time.time_ns()}
+                return encode_reply(request.id, {"ok": True, **self._broker.holdings(), **clocks})
+            case StatsRequest():
+                return encode_reply(request.id, {"ok": True, **self._statistics()})
+            case _:
+                return self._broker.answer(request)
+
+    def _info(self) -> dict[str, Any]:
+        tcp = self.publish_endpoint.startswith("tcp://")
+        return {
+            **self._broker.describe(),
+            "name": self.settings.name,
+            "version": version("rdahub"),
+            "state": self._state(time.monotonic()),
+            "recorder": self.settings.recorder,
+            "publish": self.publish_endpoint,
+            "publish_port": int(self.publish_endpoint.rpartition(":")[2]) if tcp else None,
+        }
+
+    def _statistics(self) -> dict[str, Any]:
+        now = time.monotonic()
+        last = self._broker.last_block
+        info = self._recorder_info
+        return {
+            **self._broker.statistics(),
+            "name": self.settings.name,
+            "version": version("rdahub"),
+            "state": self._state(now),
+            "recorder": {
+                "address": self.settings.recorder,
+                "state": self._upstream.recorder_state,
+                "version": None if info is None else info.version,
+                "error": self._upstream.last_error,
+            },
+            "impedances": None
+            if self._impedances is None
+            else {electrode.name: electrode.kohm for electrode in self._impedances.electrodes},
+            "clients": self._subscribers + self._storage.local_readers,
+            "ages": {
+                "hub": now - self._started,
+                "block": None if last is None else now - last[0] * 1e-9,
+            },
+        }

@@ -1,0 +1,215 @@
+"""`Client`: live EEG and its history from a hub anywhere, without threads.
+
+Rule: one SUB socket, one query socket, and libzmq's own I/O thread draining them while Python computes; all
+work happens inside the caller's calls. Not here: deciding anything (`timeline`, `verbs`).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import zmq
+
+from rdahub_client.address import Address, publish_endpoint, query_endpoint
+from rdahub_client.errors import HubLost, NotStreaming, RdaHubError
+from rdahub_client.memory import private_ring
+from rdahub_client.query import QuerySocket, remaining_ms, set_heartbeat
+from rdahub_client.reader import Reader
+from rdahub_client.ring import Ring
+from rdahub_client.verbs import Heard, Silence
+from rdahub_client.wire import BLOCK, END, GAP, HEARTBEAT, SEGMENT, Info, InfoRequest, Reply, Request, decode
+
+__all__ = ["Client"]
+
+SILENCE: Final = 3.0
+"""Seconds without any message (heartbeats come twice a second) until the hub is asked if it is there."""
+RECEIVE_BYTES: Final = 64 << 20
+"""Bytes of blocks that may wait in this process while its program computes; more is fetched from history."""
+
+
+class Client(Reader):
+    """A reader of one hub, from any machine.
+
+    Parameters
+    ----------
+    buffer_size : int
+        Samples kept in this client's window; older ones are fetched from the hub.
+    buffer_window : int
+        Longest range promised as one contiguous view. Here every range in the window is.
+
+    Notes
+    -----
+    A client belongs to one thread; make one per thread.
+
+    Examples
+    --------
+    >>> with Client() as client:  # doctest: +SKIP
+    ...     client.connect("127.0.0.1")
+    ...     client.start_streaming()
+    ...     newest = client.poll(250)
+    """
+
+    def __init__(self, buffer_size: int = 300_000, buffer_window: int = 1) -> None:
+        if buffer_size < 1 or not 1 <= buffer_window <= buffer_size:
+            raise ValueError("buffer_size and buffer_window are at least 1, and the window fits the buffer")
+        super().__init__()
+        self._buffer_size = buffer_size
+        self._buffer_window = buffer_window
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._query: QuerySocket | None = None
+        self._sub: zmq.Socket[bytes] | None = None
+        self._poller = zmq.Poller()
+        self._publish = ""
+        self._heard = 0.0
+        self._address = ""
+
+    @property
+    def buffer_size(self) -> int:
+        """Samples kept in the window."""
+        return self._buffer_size
+
+    @property
+    def buffer_window(self) -> int:
+        """Longest range promised as a contiguous view, in samples."""
+        return self._buffer_window
+
+    @property
+    def data_dtype(self) -> str:
+        """Type of the samples, ``float32``."""
+        return "float32"
+
+    @property
+    def address(self) -> str:
+        """The hub's query endpoint."""
+        return self._address
+
+    def connect(self, address: Address = "127.0.0.1", timeout: float = 5) -> None:
+        """Find the hub.
+
+        Parameters
+        ----------
+        address : str or tuple of (str, int)
+            ``"host"``, ``"host:port"``, ``("host", port)``, ``"tcp://host:port"`` or ``"ipc://path"``; the
+            port is 5570 where none is given.
+        timeout : float
+            Seconds.
+
+        Raises
+        ------
+        HubUnreachable
+            No hub answered in time.
+        ValueError
+            The address cannot be one.
+        """
+        endpoint = query_endpoint(address)
+        self.disconnect()
+        self._address = endpoint
+        self._context = zmq.Context()
+        self._query = QuerySocket(self._context, endpoint)
+        try:
+            self._publish = self._publish_endpoint(self.info(timeout))
+        except RdaHubError:
+            self.disconnect()
+            raise
+
+    def start_streaming(self, timeout: float | None = 10) -> None:
+        """Follow the hub; returns once a segment is known.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds; None waits for ever.
+
+        Raises
+        ------
+        TimeoutError
+            No segment in time (`StartTimeout`): the Recorder is not acquiring, or the hub is gone.
+        NotStreaming
+            Not connected, or streaming already.
+        """
+        if self._query is None:
+            raise NotStreaming("start_streaming: call connect first")
+        if self._streaming:
+            raise NotStreaming("start_streaming: already streaming", hub=self.address)
+        self._subscribe()
+        self._streaming = True
+        try:
+            self._run(self._verbs.begin(self._deadline(timeout)))
+        except RdaHubError:
+            self.stop_streaming()
+            raise
+
+    def stop_streaming(self) -> None:
+        """Stop following the hub. The window can still be read."""
+        super().stop_streaming()
+        self._unsubscribe()
+
+    def disconnect(self) -> None:
+        """Close all sockets. The window can still be read."""
+        self._streaming = False
+        self._unsubscribe()
+        if self._query is not None:
+            self._query.close()
+            self._query = None
+        if self._context is not None:
+            self._context.term()
+            self._context = None
+
+    # --- what Reader asks for ------------------------------------------------------------------------
+
+    def _open_window(self, n_channels: int, start: int) -> Ring:
+        return private_ring(self._buffer_size, n_channels, start)
+
+    def _listen(self, deadline: float | None) -> Heard:
+        silent = self._heard + SILENCE
+        until = silent if deadline is None else min(deadline, silent)
+        if self._sub is not None and self._poller.poll(remaining_ms(until)):
+            self._heard = time.monotonic()
+            return decode(self._sub.recv())
+        now = time.monotonic()
+        if deadline is not None and now >= deadline:
+            return None
+        self._heard = now
+        return Silence()
+
+    def _ask(self, request: Request, deadline: float) -> Reply:
+        if self._query is None:
+            raise HubLost("not connected")
+        reply = self._query.ask(request, deadline)
+        if isinstance(request, InfoRequest) and self._sub is not None and reply.refusal is None:
+            publish = self._publish_endpoint(reply.info())
+            if publish != self._publish:  # the hub came back with another port
+                self._publish = publish
+                self._subscribe()
+        return reply
+
+    def _publish_endpoint(self, info: Info) -> str:
+        return publish_endpoint(self._address, info.publish_port, info.publish)
+
+    def _subscribe(self) -> None:
+        if self._context is None:
+            raise NotStreaming("not connected")
+        self._unsubscribe()
+        sub = self._context.socket(zmq.SUB)
+        set_heartbeat(sub)
+        sub.set(zmq.IPV6, 1)
+        sub.set(zmq.RCVHWM, self._receive_limit())
+        for topic in (BLOCK, SEGMENT, GAP, HEARTBEAT, END):
+            sub.subscribe(topic)
+        sub.connect(self._publish)
+        self._sub = sub
+        self._poller.register(sub, zmq.POLLIN)
+        self._heard = time.monotonic()
+
+    def _unsubscribe(self) -> None:
+        if self._sub is not None:
+            self._poller.unregister(self._sub)
+            self._sub.close()
+            self._sub = None
+
+    def _receive_limit(self) -> int:
+        """High-water mark in messages, from the bytes a block of 20 ms has at the layout known."""
+        segment = self._timeline.segment
+        block_bytes = 5000.0 if segment is None else segment.n_channels * 4 * segment.sfreq * 0.02
+        return int(min(max(RECEIVE_BYTES / max(block_bytes, 1.0), 100), 10_000))

@@ -1,0 +1,246 @@
+"""`LocalClient`: the verbs over the hub's own ring, for programs on the hub's machine.
+
+Rule: samples are read where the hub wrote them, read-only, without a copy and without the network; a few
+bytes on a datagram socket (the bell) say that there are more. Segments, gaps and markers come from the hub's
+query socket, and no sample is shown before the records that precede it.
+Not here: deciding anything (`timeline`, `verbs`), the files (`shared`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from rdahub_client.errors import HubLost, NotStreaming, RdaHubError, SharedMemoryError
+from rdahub_client.query import QuerySocket, remaining_ms
+from rdahub_client.reader import Reader
+from rdahub_client.records import Float32
+from rdahub_client.ring import RingReader
+from rdahub_client.shared import Attachment, default_directory
+from rdahub_client.verbs import Heard, Silence
+from rdahub_client.wire import End, Heartbeat, Reply, Request
+
+__all__ = ["LocalClient"]
+
+SILENCE: Final = 3.0
+"""Seconds without a bell (it rings twice a second at least) until the hub is looked for."""
+
+
+class LocalClient(Reader):
+    """A reader on the hub's own machine (Linux, macOS), run by the same user.
+
+    Parameters
+    ----------
+    name : str
+        The hub's ``--name``.
+    shm_dir : Path or str, optional
+        The hub's ``--shm-dir`` if it is not the usual one.
+
+    Raises
+    ------
+    SharedMemoryError
+        No such hub runs on this machine, or it is another user's.
+
+    Notes
+    -----
+    A view handed out is the hub's own memory: it stays valid until the ring comes round (`--history`).
+    A client belongs to one thread.
+    """
+
+    def __init__(self, name: str = "rdahub", shm_dir: Path | str | None = None) -> None:
+        super().__init__()
+        self._name = name
+        self._directory = default_directory() if shm_dir is None else Path(shm_dir)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._generation = 0
+        self._ring: RingReader | None = None
+        self._reported = (-1, -1)
+        self._heard = 0.0
+        self._query: QuerySocket | None = None
+        self._attachment: Attachment | None = self._attach()
+
+    @property
+    def address(self) -> str:
+        """The hub's name on this machine."""
+        return f"local:{self._name}"
+
+    def start_streaming(self, timeout: float | None = 10) -> None:
+        """Follow the hub; returns once a segment is known.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds; None waits for ever.
+
+        Raises
+        ------
+        TimeoutError
+            No segment in time (`StartTimeout`): the Recorder is not acquiring, or the hub is gone.
+        NotStreaming
+            Streaming already, or closed.
+        """
+        if self._streaming or self._attachment is None:
+            raise NotStreaming("start_streaming: already streaming, or disconnected", hub=self.address)
+        self._attachment.hello()
+        self._heard = time.monotonic()
+        self._streaming = True
+        try:
+            self._run(self._verbs.begin(self._deadline(timeout)))
+        except RdaHubError:
+            self._streaming = False
+            raise
+
+    def disconnect(self) -> None:
+        """Let go of the hub. What was mapped can still be read."""
+        self._streaming = False
+        self._detach()
+        self._context.term()
+
+    # --- what Reader asks for ------------------------------------------------------------------------
+
+    def _open_window(self, n_channels: int, start: int) -> LocalWindow:  # noqa: ARG002 - the hub chose it
+        self._follow_ring()
+        return LocalWindow(n_channels, self._ring)
+
+    def _listen(self, deadline: float | None) -> Heard:
+        while True:
+            attachment = self._attachment
+            if attachment is None:
+                return None
+            if not attachment.is_open and self._timeline.instance == attachment.description["instance"]:
+                if not self._timeline.ended:
+                    return End(self._timeline.instance)
+            elif (news := self._news()) is not None:
+                return news
+            silent = self._heard + SILENCE
+            until = silent if deadline is None else min(deadline, silent)
+            poller = select.poll()
+            poller.register(attachment.bell, select.POLLIN)
+            if poller.poll(remaining_ms(until)):
+                self._heard = time.monotonic()
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        attachment.bell.recv(16)
+                continue
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return None
+            self._heard = now
+            self._reattach()
+            return Silence()
+
+    def _ask(self, request: Request, deadline: float) -> Reply:
+        if self._query is None:
+            raise HubLost("not connected")
+        return self._query.ask(request, deadline)
+
+    # --- following the ring ----------------------------------------------------------------------------
+
+    def _news(self) -> Heartbeat | None:
+        """What the ring's marks say, if it is news."""
+        self._follow_ring()
+        ring, timeline = self._ring, self._timeline
+        if ring is None:
+            return None
+        next_index = ring.next_index  # before seq: the records of these rows are then counted in
+        reported = next_index, ring.seq
+        if reported == self._reported:
+            return None
+        self._reported = reported
+        return Heartbeat(
+            timeline.instance, timeline.state, None, ring.first_available, next_index, reported[1], 0, 0
+        )
+
+    def _follow_ring(self) -> None:
+        """Map the hub's newest ring if it is not the one mapped."""
+        attachment = self._attachment
+        while attachment is not None and (generation := attachment.generation) != self._generation:
+            ring = attachment.ring(generation)
+            if ring is not None:
+                self._generation, self._ring = generation, ring
+                window = self._timeline.window
+                if isinstance(window, LocalWindow):
+                    window.follow(ring)
+
+    def _attach(self) -> Attachment:
+        attachment = Attachment(self._name, self._directory)
+        self._generation, self._ring, self._reported = 0, None, (-1, -1)
+        self._query = QuerySocket(self._context, attachment.description["query"])
+        return attachment
+
+    def _detach(self) -> None:
+        if self._attachment is not None:
+            self._attachment.close()
+            self._attachment = None
+        if self._query is not None:
+            self._query.close()
+            self._query = None
+
+    def _reattach(self) -> None:
+        """Look whether the hub came back under its name; say hello again in any case."""
+        try:
+            fresh = Attachment(self._name, self._directory)
+        except SharedMemoryError:
+            return  # not back yet
+        fresh.close()
+        if self._attachment is None or fresh.description != self._attachment.description:
+            self._detach()
+            self._attachment = self._attach()
+        self._attachment.hello()
+
+
+class LocalWindow:
+    """The hub's ring as a `Window` that fills itself.
+
+    Parameters
+    ----------
+    n_channels : int
+        Of the segment it serves; a ring of another layout does not serve it.
+    """
+
+    def __init__(self, n_channels: int, ring: RingReader | None) -> None:
+        self.n_channels = n_channels
+        self._ring: RingReader | None = None
+        if ring is not None:
+            self.follow(ring)
+
+    def follow(self, ring: RingReader) -> None:
+        """Go over to a newer ring, if it is of this layout."""
+        if ring.n_channels == self.n_channels:
+            self._ring = ring
+
+    @property
+    def capacity(self) -> int:
+        """Rows the ring holds."""
+        return 0 if self._ring is None else self._ring.capacity
+
+    @property
+    def first_available(self) -> int:
+        """Index of the oldest sample."""
+        return 0 if self._ring is None else self._ring.first_available
+
+    def holds(self, start: int, stop: int) -> bool:
+        """Whether all of the range is there."""
+        return self._ring is not None and self._ring.holds(start, stop)
+
+    def view(self, start: int, stop: int) -> Float32 | None:
+        """The range, or None if it was overwritten under our eyes."""
+        return None if self._ring is None else self._ring.view(start, stop)
+
+    def reaches(self, index: int) -> bool:
+        """Whether the hub has written up to `index`."""
+        return self._ring is not None and self._ring.reaches(index)
+
+    def extend(self, samples: Float32) -> None:
+        """The hub writes; a reader never does."""
+
+    def skip(self, n: int) -> None:
+        """The hub writes; a reader never does."""
+
+    def jump(self, index: int) -> None:
+        """The hub writes; a reader never does."""

@@ -1,0 +1,314 @@
+"""The verbs as a user calls them, on whatever carries them.
+
+Rule: this class turns arguments into deadlines and drives `verbs`; a subclass supplies messages (`_listen`)
+and answers (`_ask`). Everything that can block keeps its time-out.
+Not here: deciding anything (`timeline`, `verbs`), sockets (`blocking`), shared memory (`local`).
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from operator import index as as_index
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from rdahub_client.errors import HubLost, HubUnreachable, NotStreaming, RdaHubError
+from rdahub_client.records import Event, Float32, Gap, Marker, Segment
+from rdahub_client.timeline import Timeline, Window
+from rdahub_client.verbs import Cursor, Heard, Listen, Verb, Verbs
+from rdahub_client.wire import Info, InfoRequest, Reply, Request
+
+__all__ = ["Reader"]
+
+Result = TypeVar("Result")
+
+REQUEST_TIMEOUT: Final = 5.0
+"""Seconds until a hub that does not answer a request counts as lost."""
+
+
+class Reader(ABC):
+    """Common part of `Client` and `LocalClient`."""
+
+    def __init__(self) -> None:
+        self._timeline = Timeline(self._open_window)
+        self._verbs = Verbs(self._timeline)
+        self._streaming = False
+
+    # --- what a shell supplies -----------------------------------------------------------------------
+
+    @abstractmethod
+    def _open_window(self, n_channels: int, start: int) -> Window: ...
+
+    @abstractmethod
+    def _listen(self, deadline: float | None) -> Heard: ...
+
+    @abstractmethod
+    def _ask(self, request: Request, deadline: float) -> Reply: ...
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where the hub is, as text."""
+
+    @abstractmethod
+    def disconnect(self) -> None:
+        """Close everything. The window can still be read."""
+
+    # --- segments ------------------------------------------------------------------------------------
+
+    @property
+    def is_streaming(self) -> bool:
+        """True between `start_streaming` and `stop_streaming`."""
+        return self._streaming
+
+    @property
+    def instance(self) -> str:
+        """The hub's instance: with an index it names one sample for ever. Empty before streaming."""
+        return self._timeline.instance
+
+    @property
+    def start_msg(self) -> Segment | None:
+        """The newest segment: layout, rate, names, units; None before `start_streaming`."""
+        self._refresh()
+        return self._timeline.segment
+
+    @property
+    def segments(self) -> list[Segment]:
+        """All segments that history or window still touch, oldest first."""
+        self._refresh()
+        return self._timeline.journal.segments
+
+    @property
+    def last_sample(self) -> int:
+        """Index after the newest sample this client has."""
+        self._refresh()
+        return self._timeline.next_index
+
+    @property
+    def state(self) -> str:
+        """The hub's state as last heard: ``streaming``, ``stalled``, ``idle`` or ``disconnected``."""
+        self._refresh()
+        return self._timeline.state
+
+    def info(self, timeout: float = REQUEST_TIMEOUT) -> Info:
+        """What the hub is and holds.
+
+        Raises
+        ------
+        HubUnreachable
+            No answer in time.
+        """
+        try:
+            return self._ask(InfoRequest(), time.monotonic() + timeout).info()
+        except HubLost as error:
+            raise HubUnreachable(
+                f"no hub answers at {self.address}; is it running, and is this its query address?"
+            ) from error
+
+    def markers(self, start: int, stop: int) -> list[Marker]:
+        """Markers on samples ``[start, stop)``, in index order."""
+        self._refresh()
+        return self._timeline.journal.markers(as_index(start), as_index(stop))
+
+    def gaps(self, start: int, stop: int) -> list[Gap]:
+        """Gaps that touch ``[start, stop)``, in index order: what is missing there, and why."""
+        self._refresh()
+        return self._timeline.gaps(as_index(start), as_index(stop))
+
+    # --- samples -------------------------------------------------------------------------------------
+
+    def get_data(self, start: int, stop: int) -> Float32 | None:
+        """Samples ``[start, stop)`` if they are there now; never waits for new ones.
+
+        Parameters
+        ----------
+        start, stop : int
+            Absolute sample indices, half-open.
+
+        Returns
+        -------
+        samples : ndarray of float32, shape (stop - start, n_channels), or None
+            In the segment's units (µV). A read-only view of the window if the range is in it, valid until the
+            next call into the client; otherwise a copy from the hub's history. None if the range is negative,
+            not there yet, overwritten, or in two segments; `read` tells which.
+        """
+        start, stop = as_index(start), as_index(stop)
+        held = self._timeline.held(start, stop)
+        if held is not None:
+            return held
+        return self._run(self._verbs.get_data(start, stop, self._soon()))
+
+    def read(self, start: int, stop: int) -> Float32:
+        """As `get_data`, but says why there is nothing.
+
+        Raises
+        ------
+        NotYetAvailable
+            The range ends after the newest sample.
+        Overwritten
+            The range begins before the oldest sample; `first_available` says where data exist.
+        SegmentChanged
+            The range touches two segments.
+        HubLost, HubRestarted
+            The hub does not answer, or is another instance now.
+        BadRange, NoSegment, NotStreaming
+            Such a range cannot exist; there is no segment yet; `start_streaming` was not called.
+        """
+        start, stop = as_index(start), as_index(stop)
+        held = self._timeline.held(start, stop)
+        if held is not None:
+            return held
+        if not self._timeline.instance:
+            raise NotStreaming("nothing to read: call start_streaming first", hub=self.address)
+        return self._run(self._verbs.read(start, stop, self._soon()))
+
+    def wait(self, start: int, stop: int, timeout: float | None = 1) -> Float32 | None:
+        """Samples ``[start, stop)`` as soon as the last of them has arrived.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds; None waits for ever.
+
+        Returns
+        -------
+        samples : ndarray of float32, shape (stop - start, n_channels), or None
+            As `get_data`. None when the time is over, and at once when the range can never come.
+
+        Raises
+        ------
+        NotStreaming
+            `start_streaming` was not called.
+        """
+        self._require_streaming("wait")
+        start, stop = as_index(start), as_index(stop)
+        held = self._timeline.held(start, stop)
+        if held is not None:
+            return held
+        return self._run(self._verbs.wait(start, stop, self._deadline(timeout)))
+
+    def poll(self, n: int, timeout: float | None = 10) -> Float32 | None:
+        """The newest `n` samples, after the NEXT block has arrived.
+
+        Parameters
+        ----------
+        n : int
+            Number of samples, at least 1.
+        timeout : float or None
+            Seconds; None waits for ever.
+
+        Returns
+        -------
+        samples : ndarray of float32, shape (n, n_channels), or None
+            As `get_data`. None when no block came in time, or the segment has fewer than `n` samples.
+
+        Raises
+        ------
+        NotStreaming
+            `start_streaming` was not called.
+        ValueError
+            `n` is less than 1.
+        """
+        self._require_streaming("poll")
+        if as_index(n) < 1:
+            raise ValueError(f"poll wants at least 1 sample, not {n}")
+        return self._run(self._verbs.poll(as_index(n), self._deadline(timeout)))
+
+    def stream(self, start: str | int = "live", timeout: float | None = None) -> Iterator[Event]:
+        """Everything from `start` on, as events in index order: history first, then live.
+
+        Parameters
+        ----------
+        start : {'live', 'oldest'} or int
+            From the newest sample, from the oldest the hub holds, or from an index.
+        timeout : float or None
+            Seconds without an event until `StreamTimeout`; None waits for ever.
+
+        Yields
+        ------
+        event : SegmentStart, Block, Gap or SegmentEnd
+            No sample is lost or repeated; every hole is a `Gap`. Samples of a `Block` are valid until the
+            next event is asked for.
+
+        Raises
+        ------
+        StreamTimeout
+            No event for `timeout` seconds. The stream ends.
+        NotStreaming
+            `start_streaming` was not called.
+        """
+        self._require_streaming("stream")
+        cursor = self._run(self._verbs.open_stream(start, self._soon()))
+        return self._events(cursor, timeout)
+
+    def _events(self, cursor: Cursor, timeout: float | None) -> Iterator[Event]:
+        while self._streaming:
+            yield self._run(self._verbs.next_event(cursor, self._deadline(timeout)))
+
+    # --- beginning and ending ------------------------------------------------------------------------
+
+    def stop_streaming(self) -> None:
+        """Stop following the hub. The window can still be read.
+
+        Raises
+        ------
+        NotStreaming
+            It was not streaming.
+        """
+        self._require_streaming("stop_streaming")
+        self._streaming = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.disconnect()
+
+    # --- driving -------------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        if self._streaming:
+            try:
+                self._run(self._verbs.catch_up(self._soon()))
+            except HubLost:
+                return  # what is known stays known; `read` and `state` tell that the hub is gone
+
+    def _require_streaming(self, verb: str) -> None:
+        if not self._streaming:
+            raise NotStreaming(f"{verb}: call start_streaming first", hub=self.address)
+
+    @staticmethod
+    def _deadline(timeout: float | None) -> float | None:
+        return None if timeout is None else time.monotonic() + timeout
+
+    @staticmethod
+    def _soon() -> float:
+        return time.monotonic() + REQUEST_TIMEOUT
+
+    def _run(self, verb: Verb[Result]) -> Result:
+        """Drive a verb to its result."""
+        try:
+            step = next(verb)
+            while True:
+                if isinstance(step, Listen):
+                    step = verb.send(self._listen(step.deadline) if self._streaming else None)
+                    continue
+                limit = time.monotonic() + REQUEST_TIMEOUT
+                try:
+                    reply = self._ask(
+                        step.request, limit if step.deadline is None else min(limit, step.deadline)
+                    )
+                except RdaHubError as error:
+                    step = verb.throw(error)
+                else:
+                    step = verb.send(reply)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        except RdaHubError as error:
+            error.hub = error.hub or self.address
+            raise

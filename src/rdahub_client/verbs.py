@@ -1,0 +1,396 @@
+"""What `get_data`, `wait`, `poll`, `read` and `stream` do, without doing any of it to a socket.
+
+Rule: a verb is a generator that yields what it needs (`Listen`, `Ask`) and returns its result; a shell
+(blocking, local, asyncio) drives it and supplies messages, answers and the passing of time. One body, many
+shells. Deadlines are the shell's numbers; a verb only hands them on.
+
+Not here: sockets, clocks; what is known and what is missing (`timeline`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeAlias, TypeVar, cast
+
+import numpy as np
+
+from rdahub_client.errors import (
+    BadRange,
+    HubLost,
+    HubRestarted,
+    NoSegment,
+    NotYetAvailable,
+    Overwritten,
+    RdaHubError,
+    RequestRefused,
+    SegmentChanged,
+    StartTimeout,
+    StreamTimeout,
+    WireError,
+)
+from rdahub_client.records import (
+    Block,
+    Event,
+    Float32,
+    Gap,
+    Marker,
+    Segment,
+    SegmentEnd,
+    SegmentStart,
+)
+from rdahub_client.timeline import OVERWRITTEN, Place, Timeline
+from rdahub_client.wire import PAGE_BYTES, Message, RangeRequest, Reply, Request
+
+__all__ = ["Ask", "Cursor", "Listen", "Silence", "Step", "Verb", "Verbs"]
+
+Result = TypeVar("Result")
+
+NOW: Final = 0.0
+"""A deadline long past: take what is here, do not wait."""
+
+_REFUSALS: Final[dict[str, type[RdaHubError]]] = {
+    "OUT_OF_RANGE_OLD": Overwritten,
+    "OUT_OF_RANGE_FUTURE": NotYetAvailable,
+    "WRONG_SEGMENT": SegmentChanged,
+    "WRONG_INSTANCE": HubRestarted,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Give me the next message; None when the deadline has passed; `Silence` when the hub is overdue."""
+
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Put this to the hub and give me the reply; throw `HubLost` into me if there is none in time."""
+
+    request: Request
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """No message for longer than heartbeats are apart."""
+
+
+Step: TypeAlias = Listen | Ask
+Heard: TypeAlias = Message | Silence | Reply | None
+Verb: TypeAlias = Generator[Step, Heard, Result]
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Cursor:
+    """Where a stream stands: the next sample and the next journal record to deliver.
+
+    Attributes
+    ----------
+    segment : Segment or None
+        The segment announced and not yet ended.
+    """
+
+    instance: str
+    index: int
+    seq: int
+    segment: Segment | None = None
+
+
+class Verbs:
+    """The verbs over one timeline.
+
+    Ranges are absolute and half-open; answers are float32 of shape (stop - start, n_channels).
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self._known_instance = ""
+
+    # --- keeping up ----------------------------------------------------------------------------------
+
+    def begin(self, deadline: float | None) -> Verb[None]:
+        """Join the hub and return once a segment is known."""
+        timeline = self.timeline
+        timeline.doubt()
+        try:
+            yield from self._settle(deadline)
+            while timeline.segment is None:
+                if not (yield from self._listen(deadline)):
+                    raise StartTimeout(f"the hub is up, but its Recorder has not started ({timeline.state})")
+        except HubLost as error:
+            raise StartTimeout(error.message, hub=error.hub) from None
+        self._known_instance = timeline.instance
+
+    def catch_up(self, deadline: float | None) -> Verb[None]:
+        """Apply everything that has arrived, without waiting for more."""
+        yield from self._settle(deadline)
+        while (yield from self._listen(NOW, deadline)):
+            pass
+
+    def _listen(self, deadline: float | None, settle_by: float | None = None) -> Verb[bool]:
+        """Wait for one message and apply it; False when the deadline has passed."""
+        message = yield Listen(deadline)
+        if message is None:
+            return False
+        if isinstance(message, Silence):
+            self.timeline.doubt()
+        else:
+            self.timeline.feed(cast(Message, message))
+        yield from self._settle(deadline if settle_by is None else settle_by)
+        return True
+
+    def _settle(self, deadline: float | None) -> Verb[None]:
+        """Ask for whatever stands in the way of what has been heard."""
+        timeline = self.timeline
+        while (request := timeline.advance()) is not None:
+            timeline.settle(request, cast(Reply, (yield Ask(request, deadline))))
+
+    def _recognise(self) -> None:
+        """Say once that the hub is another instance: indices of the old one mean nothing here."""
+        before, self._known_instance = self._known_instance, self.timeline.instance
+        if before != self._known_instance:
+            raise HubRestarted(
+                f"the hub restarted: instance {before} is gone, {self._known_instance} counts from 0 again",
+                first_available=self.timeline.first_available,
+                next_index=self.timeline.next_index,
+            )
+
+    # --- ranges --------------------------------------------------------------------------------------
+
+    def get_data(self, start: int, stop: int, deadline: float | None) -> Verb[Float32 | None]:
+        """The range, or None if it is not to be had now."""
+        try:
+            return (yield from self.read(start, stop, deadline))
+        except RdaHubError:
+            return None
+
+    def read(self, start: int, stop: int, deadline: float | None) -> Verb[Float32]:
+        """The range, or the reason why not as an error."""
+        try:
+            yield from self.catch_up(deadline)
+        except HubLost:
+            if (held := self.timeline.held(start, stop)) is not None:
+                return held
+            raise
+        self._recognise()
+        return (yield from self._find(start, stop, deadline))
+
+    def wait(self, start: int, stop: int, deadline: float | None) -> Verb[Float32 | None]:
+        """The range as soon as it is complete; None when the deadline passes or it can never come."""
+        while True:
+            try:
+                yield from self._settle(deadline)
+                self._recognise()
+                return (yield from self._find(start, stop, deadline))
+            except (NotYetAvailable, NoSegment):
+                pass
+            except HubRestarted:
+                return None
+            except HubLost:
+                pass  # it may come back before the deadline
+            except RdaHubError:
+                return None
+            try:
+                if not (yield from self._listen(deadline)):
+                    return None
+            except HubLost:
+                pass
+
+    def poll(self, n: int, deadline: float | None) -> Verb[Float32 | None]:
+        """The newest `n` samples after the next block; None at the deadline, or if the segment has fewer."""
+        timeline = self.timeline
+        with suppress(HubLost):  # as in wait
+            yield from self.catch_up(deadline)
+        arrivals = timeline.arrivals
+        while timeline.arrivals == arrivals:
+            try:
+                if not (yield from self._listen(deadline)):
+                    return None
+            except HubLost:
+                pass
+        self._known_instance = timeline.instance
+        stop = timeline.next_index
+        segment = timeline.segment
+        if segment is None or stop - n < segment.start:
+            return None
+        try:
+            return (yield from self._find(stop - n, stop, deadline))
+        except RdaHubError:
+            return None
+
+    def _find(self, start: int, stop: int, deadline: float | None) -> Verb[Float32]:
+        """The range from the window, or else from the hub's history."""
+        timeline = self.timeline
+        held = timeline.held(start, stop)
+        if held is not None:
+            return held
+        place = timeline.locate(start, stop)
+        if start == stop:
+            return np.empty((0, timeline.segment.n_channels if timeline.segment else 0), np.float32)
+        if place is Place.WINDOW and timeline.window is not None:
+            view = timeline.window.view(start, stop)
+            if view is not None:
+                return view
+        return (yield from self._fetch(start, stop, deadline))
+
+    def _fetch(self, start: int, stop: int, deadline: float | None) -> Verb[Float32]:
+        """The range from the hub's history, page by page, as a copy."""
+        samples: Float32 | None = None
+        position = start
+        while position < stop:
+            request = RangeRequest(instance=self.timeline.instance, start=position, stop=stop)
+            reply = cast(Reply, (yield Ask(request, deadline)))
+            if (refusal := reply.refusal) is not None:
+                kind = _REFUSALS.get(refusal.code)
+                if kind is None:
+                    raise RequestRefused(refusal.message, code=refusal.code)
+                raise kind(
+                    refusal.message,
+                    requested=(start, stop),
+                    first_available=refusal.first_available,
+                    next_index=refusal.next_index,
+                )
+            page = reply.page()
+            if samples is None:
+                samples = np.empty((stop - start, page.samples.shape[1]), np.float32)
+            if page.start != position or not position < page.stop <= stop:
+                raise WireError(
+                    f"a page [{page.start}, {page.stop}) where [{position}, {stop}) was asked for"
+                )
+            samples[position - start : page.stop - start] = page.samples
+            position = page.stop
+        assert samples is not None  # noqa: S101 - stop > start
+        samples.flags.writeable = False
+        return samples
+
+    # --- streams -------------------------------------------------------------------------------------
+
+    def open_stream(self, start: str | int, deadline: float | None) -> Verb[Cursor]:
+        """A cursor at the present, at the oldest sample held, or at an index."""
+        yield from self.catch_up(deadline)
+        timeline = self.timeline
+        self._known_instance = timeline.instance
+        match start:
+            case "live":
+                index = timeline.next_index
+            case "oldest":
+                index = timeline.first_available
+            case int() if start >= 0:
+                index = start
+            case _:
+                raise BadRange(f"a stream starts 'live', 'oldest' or at an index from 0 on, not at {start!r}")
+        cursor = Cursor(timeline.instance, index, timeline.journal.seq_at(index))
+        timeline.cursors.add(cursor)
+        return cursor
+
+    def next_event(self, cursor: Cursor, deadline: float | None) -> Verb[Event]:
+        """The next event in index order, history first; StreamTimeout at the deadline."""
+        while True:
+            try:
+                yield from self._settle(deadline)
+                event = yield from self._next(cursor, deadline)
+                if event is not None:
+                    return event
+                if not (yield from self._listen(deadline)):
+                    break
+            except HubLost:
+                if not (yield from self._pause(deadline)):
+                    break
+        raise StreamTimeout("no event in time", next_index=self.timeline.next_index)
+
+    def _pause(self, deadline: float | None) -> Verb[bool]:
+        """After a lost hub: wait for any sign of life; False when the deadline has passed."""
+        message = yield Listen(deadline)
+        if message is not None and not isinstance(message, Silence):
+            self.timeline.feed(cast(Message, message))
+        return message is not None
+
+    def _next(self, cursor: Cursor, deadline: float | None) -> Verb[Event | None]:
+        timeline = self.timeline
+        journal = timeline.journal
+        if cursor.instance != timeline.instance:
+            return self._leave_instance(cursor)
+        if cursor.segment is None and cursor.index < timeline.next_index:
+            segment = journal.segment_at(cursor.index)
+            if segment is not None:
+                cursor.segment = segment
+                return SegmentStart(segment)
+            return self._lose(cursor, timeline.available_from(cursor.index))
+        markers, record = journal.ahead(cursor.seq)
+        boundary = timeline.next_index if record is None else _position(record)
+        if cursor.index < boundary and cursor.segment is not None:
+            return (yield from self._next_block(cursor, boundary, markers, deadline))
+        if record is None:
+            return None
+        if markers and cursor.segment is not None:  # of blocks without samples, at the end of a segment
+            cursor.seq += len(markers)
+            nothing = np.empty((0, cursor.segment.n_channels), np.float32)
+            return Block(cursor.index, cursor.index, nothing, tuple(markers))
+        cursor.seq = max(cursor.seq, journal.first_seq) + len(markers) + 1
+        return (yield from self._pass(cursor, record, deadline))
+
+    def _pass(
+        self, cursor: Cursor, record: SegmentStart | SegmentEnd | Gap, deadline: float | None
+    ) -> Verb[Event | None]:
+        """Move the cursor over a record that is not a marker."""
+        match record:
+            case SegmentStart(segment):
+                if cursor.segment is None:
+                    cursor.index = max(cursor.index, segment.start)
+                    cursor.segment = segment
+                    return record
+            case SegmentEnd(segment):
+                if cursor.segment is not None:
+                    cursor.segment = None
+                    return record
+            case Gap(start, stop, reason):
+                if stop > cursor.index:
+                    start, cursor.index = max(start, cursor.index), stop
+                    return Gap(start, stop, reason)
+        return (yield from self._next(cursor, deadline))
+
+    def _next_block(
+        self, cursor: Cursor, boundary: int, markers: list[Marker], deadline: float | None
+    ) -> Verb[Event]:
+        """Rows up to the next record, at most a page, with the markers that came in them."""
+        assert cursor.segment is not None  # noqa: S101 - _next looked
+        start = cursor.index
+        stop = min(boundary, start + max(1, PAGE_BYTES // (4 * cursor.segment.n_channels)))
+        try:
+            samples = yield from self._find(start, stop, deadline)
+        except Overwritten as error:
+            found_at = max(self.timeline.available_from(start), error.first_available or 0)
+            return self._lose(cursor, min(found_at, boundary))
+        came = [marker for marker in markers if marker.block < stop]
+        cursor.index = stop
+        cursor.seq = max(cursor.seq, self.timeline.journal.first_seq) + len(came)
+        return Block(start, stop, samples, tuple(came))
+
+    @staticmethod
+    def _lose(cursor: Cursor, index: int) -> Gap:
+        start, cursor.index = cursor.index, index
+        return Gap(start, index, OVERWRITTEN)
+
+    def _leave_instance(self, cursor: Cursor) -> Event | None:
+        """The hub is another one: end the old segment, begin the new instance at its oldest sample."""
+        timeline = self.timeline
+        segment, cursor.segment = cursor.segment, None
+        cursor.instance = self._known_instance = timeline.instance
+        cursor.index = timeline.first_available
+        cursor.seq = timeline.journal.first_seq
+        if segment is None:
+            return None
+        return SegmentEnd(segment, "hub_restart")
+
+
+def _position(record: SegmentStart | SegmentEnd | Gap) -> int:
+    match record:
+        case SegmentStart(segment):
+            return segment.start
+        case SegmentEnd(segment):
+            return segment.start if segment.stop is None else segment.stop
+        case Gap(start):
+            return start
