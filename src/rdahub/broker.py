@@ -318,12 +318,14 @@ class Broker:
 
     def describe(self) -> dict[str, Any]:
         """The recording's part of the answer to ``info``."""
+        newest = self.journal.segment
         return {
             **self.holdings(),
             "history_seconds": self.history_seconds,
+            "segment": None if newest is None else segment_to_wire(newest),
             "first_seq": self.journal.first_seq,
             "next_seq": self.journal.next_seq,
-            "segments": self._outer_segments(),
+            "before": self._segment_before(),
         }
 
     def statistics(self) -> dict[str, Any]:
@@ -415,13 +417,11 @@ class Broker:
                 "seq": seq,
                 "records": [record_to_wire(record) for record in records],
                 "next_seq": self.journal.next_seq,
-                "segments": self._outer_segments(),
+                "before": self._segment_before(),
             },
         )
 
-    def _outer_segments(self) -> list[Any]:
-        """The oldest segment still in history and the newest; the journal has those between."""
-        segments = [
-            s for s in self.journal.segments if s.stop is None or s.stop > self.first_available
-        ] or self.journal.segments[-1:]
-        return [segment_to_wire(s) for s in dict.fromkeys((*segments[:1], *segments[-1:]))]
+    def _segment_before(self) -> list[Any] | None:
+        """The segment open where the journal now begins: its start is pruned, its samples are not."""
+        before = self.journal.before
+        return None if before is None else segment_to_wire(before)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+import signal
 import sys
+import threading
 from importlib.metadata import version
 
 from rdahub.brainvision import RecordingError
@@ -37,11 +40,16 @@ def main(arguments: list[str] | None = None) -> int:
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
         )
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: every command tidies up
         exit_code = importlib.import_module(f"rdahub.commands.{command}").run(settings)
     except (SettingError, HubUnreachable, RecordingError) as error:
         return _fail(f"{program}: {error}", 2)
     except (RdaHubError, BindError, ValueError) as error:
         return _fail(f"{program}: {error}", 1)
+    except BrokenPipeError:  # `rdahub watch | head`: nobody reads on, and Python must not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(f"{program}: {name}{error.strerror or error}", 1)

@@ -9,13 +9,19 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+import warnings
+from argparse import Action, RawDescriptionHelpFormatter
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import BeforeValidator, ByteSize, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
+    CliSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -37,7 +43,9 @@ __all__ = [
     "SimSettings",
     "StatusSettings",
     "WatchSettings",
+    "default_text",
     "load",
+    "placeholder",
     "recorder_address",
 ]
 
@@ -119,7 +127,10 @@ class ServeSettings(CommonSettings):
     history: Seconds = Field(600.0, description="how long samples are kept, e.g. 600s or 10min")
     history_bytes: ByteSize = Field(ByteSize(1 << 30), description="most memory for samples, e.g. 1GiB", gt=0)
     name: str = Field("rdahub", description="name of the hub on this machine, for LocalClient")
-    shm_dir: Path = Field(default_factory=default_directory, description="folder of the shared memory")
+    shm_dir: Path = Field(
+        default_factory=default_directory,
+        description="folder of the shared memory; by default /dev/shm or else the temporary folder",
+    )
     insecure: bool = Field(False, description="allow addresses other than loopback without encryption")
 
     @field_validator("recorder")
@@ -179,10 +190,14 @@ class _HubSettings(CommonSettings):
         return value
 
 
-class StatusSettings(_HubSettings):
-    """Show a hub's state. Exit code 0: streaming, 1: up but no data, 2: unreachable."""
+with warnings.catch_warnings():
+    # It hides BaseModel.json, long deprecated. An alias would make the variable JSON, not RDAHUB_JSON.
+    warnings.filterwarnings("ignore", message='Field name "json"')
 
-    json_output: bool = Field(False, description="print one JSON object", alias="json")
+    class StatusSettings(_HubSettings):
+        """Show a hub's state. Exit code 0: streaming, 1: up but no data, 2: unreachable."""
+
+        json: bool = Field(False, description="print one JSON object")  # type: ignore[assignment]
 
 
 class WatchSettings(_HubSettings):
@@ -253,12 +268,92 @@ def load(model: type[Settings], arguments: list[str], program: str) -> Settings:
     """
     model.file_values = _read_file(_config_path(arguments), model)
     try:
-        # pydantic-settings takes these two in its own __init__, which a subclass's signature does not show.
-        return model(_cli_parse_args=arguments, _cli_prog_name=program)  # type: ignore[call-arg]
+        flags: CliSettingsSource[Any] = CliSettingsSource(
+            model, cli_prog_name=program, formatter_class=partial(_Help, model)
+        )
+        flags.root_parser.epilog = _EPILOG
+        flags.root_parser.allow_abbrev = False  # `_config_path` knows no abbreviations
+        # pydantic-settings takes this in its own __init__, which a subclass's signature does not show.
+        return model(_cli_settings_source=flags(args=arguments))  # type: ignore[call-arg]
     except SettingsError as error:
         raise SettingError(str(error).removeprefix("error parsing CLI: ")) from None
     except ValidationError as error:
         raise SettingError("; ".join(_explain(part) for part in error.errors(include_url=False))) from None
+
+
+_EPILOG: Final = """\
+Every flag is also a variable and a key of the TOML file: --some-flag is RDAHUB_SOME_FLAG and some_flag.
+A flag goes before a variable, a variable before the file. A duration looks like 500ms, 10s, 10min or 1.5h."""
+
+_PLACEHOLDERS: Final = {
+    "config": "FILE",
+    "recorder": "HOST[:PORT]",
+    "query": "ENDPOINT",
+    "publish": "ENDPOINT",
+    "history": "DURATION",
+    "seconds": "DURATION",
+    "timeout": "DURATION",
+    "last": "DURATION",
+    "history_bytes": "SIZE",
+    "name": "NAME",
+    "shm_dir": "FOLDER",
+    "host": "ADDRESS",
+    "vhdr": "FILE",
+    "dump": "FILE",
+    "output": "FILE",
+    "hub": "HUB",
+    "folder": "DIR",
+}
+
+
+def placeholder(name: str, field: FieldInfo) -> str:
+    """What stands for a setting's value in a usage line; empty for a switch."""
+    if field.annotation is bool:
+        return ""
+    if field.annotation in {int, float, int | None} and name not in _PLACEHOLDERS:
+        return "N"
+    choices = getattr(field.annotation, "__args__", ())
+    return _PLACEHOLDERS.get(name) or "{" + ",".join(map(str, choices)) + "}"
+
+
+def default_text(name: str, field: FieldInfo) -> str:
+    """A setting's default as a user would write it; empty where there is none."""
+    default = field.default
+    if field.is_required():
+        return "required"
+    if field.default_factory is not None or default is None or default is False:
+        return ""
+    if isinstance(default, ByteSize):
+        return default.human_readable().replace(".0", "")
+    if placeholder(name, field) == "DURATION":
+        return f"{default:g}s"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+class _Help(RawDescriptionHelpFormatter):
+    """Help in a user's words instead of Python's types, what all commands share last."""
+
+    def __init__(self, model: type[CommonSettings], prog: str, **options: Any) -> None:
+        super().__init__(prog, **options)
+        self._fields = {name.replace("_", "-"): (name, field) for name, field in model.model_fields.items()}
+
+    def add_usage(self, usage: str | None, actions: Iterable[Action], *rest: Any, **more: Any) -> None:
+        super().add_usage(usage, self._in_words(actions), *rest, **more)
+
+    def add_arguments(self, actions: Iterable[Action]) -> None:
+        super().add_arguments(self._in_words(actions))
+
+    def _in_words(self, actions: Iterable[Action]) -> list[Action]:
+        actions = list(actions)
+        for action in actions:
+            option = next((text for text in action.option_strings if text.startswith("--")), action.dest)
+            key = option.lstrip("-").replace("_", "-")
+            if key in self._fields:
+                name, field = self._fields[key]
+                action.metavar = placeholder(name, field) or None
+                default = default_text(name, field)
+                action.help = (field.description or "").replace("%", "%%") + (default and f" [{default}]")
+        return sorted(actions, key=lambda action: action.dest in {"config", "log_level", "log-level"})
 
 
 def _explain(error: Any) -> str:

@@ -1,6 +1,6 @@
 """The names of rdaclient.py over a hub: change the import line and the address, and a script runs on.
 
-Rule: translation only; every call ends in `Client`. What differs is told in docs/how-to/migrate-from-rdaclient.md:
+Rule: translation only; every call ends in `Client`. What differs (docs/how-to/migrate-from-rdaclient.md):
 samples are microvolts, indices count from the hub's start, `sleep` is accepted and not needed.
 Source of the names: belevtsoff/rdaclient.py.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,8 @@ from rdahub_client.wire import BlockMessage
 
 __all__ = ["Client", "StartMessage"]
 
-TIMELOG: str = "streamer_timelog"
-_TIMELOG_LENGTH = 100_000  # as in rdaclient.py
+TIMELOG: Final = "streamer_timelog"
+_TIMELOG_LENGTH: Final = 100_000  # as in rdaclient.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Client:
         self._segment = self._client.start_msg
 
     def stop_streaming(self, write_timelog: bool = False) -> None:
-        """Stop; with `write_timelog`, save the blocks' arrival times (hub's wall clock, s) as an .npy file."""
+        """Stop; with `write_timelog`, save when blocks arrived (hub's wall clock, s) as an .npy file."""
         self._client.stop_streaming()
         if write_timelog:
             np.save(Path(TIMELOG), np.array(self._client.timelog))

@@ -3,6 +3,8 @@
 Rule: records get consecutive sequence numbers from 0 within an instance, so that a reader that has seen up to
 `next_seq` knows exactly what it lacks. The hub keeps one, each client keeps a copy; both are this class.
 Old records are pruned with the samples they belong to; a segment stays known while any of it is in history.
+A copy may have to leave out records the hub has pruned, and may add one of its own in their stead; so places
+in a journal (`first`, `place_of`, `ahead`) are counted apart from the hub's sequence numbers.
 
 Not here: samples (`ring`), who asks for what is missing (`timeline`).
 """
@@ -24,23 +26,29 @@ _index = attrgetter("index")
 class Journal:
     """Segments, gaps and markers of one instance.
 
-    Parameters
+    Attributes
     ----------
-    first_seq : int
-        Sequence number of the first record to come.
+    next_seq : int
+        Sequence number of the next record.
+    first : int
+        Place of the oldest record kept; places count from 0.
+    before : Segment or None
+        The segment that was open where the records kept begin.
     """
 
-    def __init__(self, first_seq: int = 0) -> None:
-        self.first_seq = first_seq
+    def __init__(self) -> None:
+        self.next_seq = 0
+        self.first = 0
+        self.before: Segment | None = None
         self._records: deque[Record] = deque()
         self._segments: dict[int, Segment] = {}
         self._gaps: list[Gap] = []
         self._markers: list[Marker] = []
 
     @property
-    def next_seq(self) -> int:
-        """Sequence number of the next record."""
-        return self.first_seq + len(self._records)
+    def first_seq(self) -> int:
+        """Sequence number of the oldest record kept, in a journal that leaves none out: the hub's."""
+        return self.next_seq - len(self._records)
 
     @property
     def segments(self) -> list[Segment]:
@@ -54,22 +62,19 @@ class Journal:
 
     def append(self, record: Record) -> None:
         """Add the next record."""
+        self.insert(record)
+        self.next_seq += 1
+
+    def insert(self, record: Record) -> None:
+        """Add a record that has no number at the hub: it stands for some that are gone."""
         match record:
             case SegmentStart(segment) | SegmentEnd(segment):
-                self.know(segment)
+                self._segments[segment.number] = segment
             case Gap():
                 self._gaps.append(record)
             case Marker():
                 insort(self._markers, record, key=_index)
         self._records.append(record)
-
-    def know(self, segment: Segment) -> None:
-        """Take note of a segment whose records may be pruned already."""
-        known = self._segments.get(segment.number)
-        if known is None or known.stop is None:
-            self._segments[segment.number] = segment
-            if known is None and len(self._segments) > 1:
-                self._segments = dict(sorted(self._segments.items()))
 
     def since(self, seq: int, limit: int) -> tuple[int, list[Record]]:
         """Up to `limit` records from `seq` on, and the number of the first of them."""
@@ -77,9 +82,9 @@ class Journal:
         skipped = first - self.first_seq
         return first, list(islice(self._records, skipped, skipped + limit))
 
-    def seq_at(self, index: int) -> int:
-        """Number of the first record that is not wholly before a reader who begins at `index`."""
-        for seq, record in enumerate(self._records, self.first_seq):
+    def place_of(self, index: int) -> int:
+        """Place of the first record that is not wholly before a reader who begins at `index`."""
+        for place, record in enumerate(self._records, self.first):
             match record:
                 case SegmentStart(segment):
                     past = segment.start <= index
@@ -90,13 +95,13 @@ class Journal:
                 case Marker(block=block):
                     past = block < index
             if not past:
-                return seq
-        return self.next_seq
+                return place
+        return self.first + len(self._records)
 
-    def ahead(self, seq: int) -> tuple[list[Marker], SegmentStart | SegmentEnd | Gap | None]:
-        """The markers next in line from `seq` on, and the first record after them that is none."""
+    def ahead(self, place: int) -> tuple[list[Marker], SegmentStart | SegmentEnd | Gap | None]:
+        """The markers next in line from `place` on, and the first record after them that is none."""
         markers: list[Marker] = []
-        for record in islice(self._records, max(seq - self.first_seq, 0), None):
+        for record in islice(self._records, place - self.first, None):
             if not isinstance(record, Marker):
                 return markers, record
             markers.append(record)
@@ -118,13 +123,17 @@ class Journal:
         """Gaps that touch ``[start, stop)``."""
         return [gap for gap in self._gaps if gap.start < stop and gap.stop > start]
 
-    def prune(self, index: int, keep_seq: int | None = None) -> None:
-        """Forget what lies wholly before `index`, but no record from `keep_seq` on."""
-        while self._records and (keep_seq is None or self.first_seq < keep_seq):
+    def prune(self, index: int, keep: int | None = None) -> None:
+        """Forget what lies wholly before `index`, but no record from place `keep` on."""
+        while self._records and (keep is None or self.first < keep):
             if not self._is_past(self._records[0], index):
                 break
-            self._records.popleft()
-            self.first_seq += 1
+            match self._records.popleft():
+                case SegmentStart(segment):
+                    self.before = segment
+                case SegmentEnd():
+                    self.before = None
+            self.first += 1
         while self._gaps and self._gaps[0].stop <= index:
             del self._gaps[0]
         newest = self.segment

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from typing import Final, Protocol
 from weakref import WeakSet
@@ -74,7 +75,7 @@ class Window(Protocol):
 class Cursor(Protocol):
     """Where a stream stands in the journal."""
 
-    seq: int
+    place: int
 
     def __hash__(self) -> int: ...
 
@@ -100,6 +101,7 @@ class Timeline:
         self._inbox: deque[Message] = deque()
         self._lost: list[Gap] = []
         self._doubt = False
+        self._past: set[str] = set()
         self.cursors: WeakSet[Cursor] = WeakSet()
         """Streams under way; the journal keeps what they have not delivered yet."""
         self.window: Window | None = None
@@ -153,12 +155,10 @@ class Timeline:
         self._extend(page.samples[self.next_index - page.start :])
 
     def _take_events(self, events: Events) -> None:
-        if events.instance != self.instance or not events.records:
+        if events.instance != self.instance or events.seq + len(events.records) <= self.journal.next_seq:
             raise WireError(f"no records where the journal from {self.journal.next_seq} was asked for")
         if events.seq > self.journal.next_seq:
-            # Those between are pruned at the hub: older than all its history.
-            self._resume_journal(events.seq, events.segments)
-            self._lose(events.first_available)
+            self._resume(events.seq, events.before)
         self._inbox.appendleft(Records(events.instance, events.seq, events.records))
 
     def _refuse(self, request: Request, refusal: Refusal) -> None:
@@ -172,16 +172,19 @@ class Timeline:
 
     def join(self, info: Info) -> None:
         """Begin at the hub's present; its journal is fetched next, its history when asked for."""
-        if info.instance != self.instance:
+        if info.instance == self.instance:
+            while self._inbox and self._inbox[0].instance != self.instance:
+                self._inbox.popleft()  # from an instance that is not, or no longer, the hub's
+        else:
+            self._past.add(self.instance)
             self._inbox.clear()
             self._lost.clear()
             self.instance = info.instance
-            self.journal = Journal(info.first_seq)
+            self.journal = Journal()
             self.window = None
             self.next_index = info.next_index
             self.ended = False
-            for segment in info.segments:
-                self.journal.know(segment)
+            self._resume(info.first_seq, info.before)
         self._doubt = False
         self.state = info.state
         self.first_available = info.first_available
@@ -191,20 +194,26 @@ class Timeline:
             )
         )
 
-    def _resume_journal(self, seq: int, segments: list[Segment]) -> None:
-        """Go on with the journal at `seq`: the records before are gone, with the samples they belong to."""
-        fresh = Journal(seq)
-        for segment in (*self.journal.segments, *segments):
-            fresh.know(segment)
-        self.journal = fresh
+    def _resume(self, seq: int, before: Segment | None) -> None:
+        """Go on with the journal at `seq`, where segment `before` is open: what lay between is pruned.
+
+        A segment known here as open that is not `before` has ended somewhere in what is lost.
+        """
+        last = self.segment
+        if last is None or before is None or before.number != last.number:
+            if last is not None and last.stop is None:
+                ended = replace(last, stop=self.next_index, ended=OVERWRITTEN)
+                self.journal.insert(SegmentEnd(ended, OVERWRITTEN))
+            if before is not None:
+                self._lose(before.start)
+                self.journal.insert(SegmentStart(before))
+        self.journal.next_seq = seq
 
     # --- applying ------------------------------------------------------------------------------------
 
     def _apply(self, message: Message) -> Request | None:
         if message.instance != self.instance:
-            if isinstance(message, End):
-                return None
-            return InfoRequest()
+            return None if message.instance in self._past or isinstance(message, End) else InfoRequest()
         match message:
             case BlockMessage():
                 return self._apply_block(message)
@@ -271,7 +280,7 @@ class Timeline:
         oldest = self.first_available
         if self.window is not None:
             oldest = min(oldest, self.window.first_available)
-        self.journal.prune(oldest, min((cursor.seq for cursor in self.cursors), default=None))
+        self.journal.prune(oldest, min((cursor.place for cursor in self.cursors), default=None))
         while self._lost and self._lost[0].stop <= oldest:
             del self._lost[0]
 
@@ -411,6 +420,10 @@ class Timeline:
             if gap.start <= index < gap.stop:
                 index = gap.stop
         return index
+
+    def intact_until(self, index: int) -> int:
+        """Where the run of samples from `index` on ends that have not been lost."""
+        return min((gap.start for gap in self._lost if gap.start > index), default=self.next_index)
 
     def gaps(self, start: int, stop: int) -> list[Gap]:
         """Gaps that touch the range, this client's own losses among them, in index order."""

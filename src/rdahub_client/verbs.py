@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -85,17 +85,20 @@ Verb: TypeAlias = Generator[Step, Heard, Result]
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Cursor:
-    """Where a stream stands: the next sample and the next journal record to deliver.
+    """Where a stream stands: the next sample and the place of the next journal record to deliver.
 
     Attributes
     ----------
+    unannounced : Segment or None
+        The segment it began in the middle of, until that is said.
     segment : Segment or None
         The segment announced and not yet ended.
     """
 
     instance: str
     index: int
-    seq: int
+    place: int
+    unannounced: Segment | None
     segment: Segment | None = None
 
 
@@ -282,7 +285,8 @@ class Verbs:
                 index = start
             case _:
                 raise BadRange(f"a stream starts 'live', 'oldest' or at an index from 0 on, not at {start!r}")
-        cursor = Cursor(timeline.instance, index, timeline.journal.seq_at(index))
+        journal = timeline.journal
+        cursor = Cursor(timeline.instance, index, journal.place_of(index), journal.segment_at(index))
         timeline.cursors.add(cursor)
         return cursor
 
@@ -310,26 +314,26 @@ class Verbs:
 
     def _next(self, cursor: Cursor, deadline: float | None) -> Verb[Event | None]:
         timeline = self.timeline
-        journal = timeline.journal
         if cursor.instance != timeline.instance:
-            return self._leave_instance(cursor)
-        if cursor.segment is None and cursor.index < timeline.next_index:
-            segment = journal.segment_at(cursor.index)
-            if segment is not None:
-                cursor.segment = segment
-                return SegmentStart(segment)
-            return self._lose(cursor, timeline.available_from(cursor.index))
-        markers, record = journal.ahead(cursor.seq)
+            return (yield from self._leave_instance(cursor, deadline))
+        if cursor.unannounced is not None:
+            cursor.segment, cursor.unannounced = cursor.unannounced, None
+            return SegmentStart(cursor.segment)
+        markers, record = timeline.journal.ahead(cursor.place)
         boundary = timeline.next_index if record is None else _position(record)
-        if cursor.index < boundary and cursor.segment is not None:
-            return (yield from self._next_block(cursor, boundary, markers, deadline))
+        if cursor.index < boundary:
+            if cursor.segment is None:
+                return self._find_segment(cursor, boundary)
+            return (yield from self._next_block(cursor, cursor.segment, boundary, markers, deadline))
         if record is None:
             return None
-        if markers and cursor.segment is not None:  # of blocks without samples, at the end of a segment
-            cursor.seq += len(markers)
+        cursor.place += len(markers)
+        if (
+            markers and cursor.segment is not None
+        ):  # of blocks without samples, before a segment's end or a gap
             nothing = np.empty((0, cursor.segment.n_channels), np.float32)
             return Block(cursor.index, cursor.index, nothing, tuple(markers))
-        cursor.seq = max(cursor.seq, journal.first_seq) + len(markers) + 1
+        cursor.place += 1
         return (yield from self._pass(cursor, record, deadline))
 
     def _pass(
@@ -353,12 +357,12 @@ class Verbs:
         return (yield from self._next(cursor, deadline))
 
     def _next_block(
-        self, cursor: Cursor, boundary: int, markers: list[Marker], deadline: float | None
+        self, cursor: Cursor, segment: Segment, boundary: int, markers: list[Marker], deadline: float | None
     ) -> Verb[Event]:
         """Rows up to the next record, at most a page, with the markers that came in them."""
-        assert cursor.segment is not None  # noqa: S101 - _next looked
         start = cursor.index
-        stop = min(boundary, start + max(1, PAGE_BYTES // (4 * cursor.segment.n_channels)))
+        page = max(1, PAGE_BYTES // (4 * segment.n_channels))
+        stop = min(boundary, start + page, self.timeline.intact_until(start))
         try:
             samples = yield from self._find(start, stop, deadline)
         except Overwritten as error:
@@ -366,24 +370,37 @@ class Verbs:
             return self._lose(cursor, min(found_at, boundary))
         came = [marker for marker in markers if marker.block < stop]
         cursor.index = stop
-        cursor.seq = max(cursor.seq, self.timeline.journal.first_seq) + len(came)
+        cursor.place += len(came)
         return Block(start, stop, samples, tuple(came))
+
+    def _find_segment(self, cursor: Cursor, boundary: int) -> Event:
+        """The segment that holds the next sample, if its start is pruned; what lies before it is lost."""
+        for segment in self.timeline.journal.segments:
+            if segment.stop is None or segment.stop > cursor.index:
+                if segment.start <= cursor.index:
+                    cursor.segment = segment
+                    return SegmentStart(segment)
+                boundary = min(boundary, segment.start)
+                break
+        return self._lose(cursor, boundary)
 
     @staticmethod
     def _lose(cursor: Cursor, index: int) -> Gap:
         start, cursor.index = cursor.index, index
         return Gap(start, index, OVERWRITTEN)
 
-    def _leave_instance(self, cursor: Cursor) -> Event | None:
-        """The hub is another one: end the old segment, begin the new instance at its oldest sample."""
+    def _leave_instance(self, cursor: Cursor, deadline: float | None) -> Verb[Event | None]:
+        """The hub is another one: end the old segment, begin the new instance at its first sample."""
         timeline = self.timeline
+        end = cursor.index
         segment, cursor.segment = cursor.segment, None
         cursor.instance = self._known_instance = timeline.instance
-        cursor.index = timeline.first_available
-        cursor.seq = timeline.journal.first_seq
+        cursor.index = 0
+        cursor.place = timeline.journal.place_of(cursor.index)
+        cursor.unannounced = timeline.journal.segment_at(cursor.index)
         if segment is None:
-            return None
-        return SegmentEnd(segment, "hub_restart")
+            return (yield from self._next(cursor, deadline))
+        return SegmentEnd(replace(segment, stop=end, ended="lost"), "hub_restart")
 
 
 def _position(record: SegmentStart | SegmentEnd | Gap) -> int:

@@ -251,15 +251,14 @@ class Events:
 
     Attributes
     ----------
-    segments : list of Segment
-        As in `Info`: those still in history whose records may be pruned.
+    before : Segment or None
+        As in `Info`.
     """
 
     instance: str
     seq: int
     records: list[Record]
-    segments: list[Segment]
-    first_available: int
+    before: Segment | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +271,12 @@ class Info:
         TCP port of the publish socket, on the host the query socket was reached at; None if not TCP.
     publish : str
         The endpoint as bound, for transports that have no port.
-    segments : list of Segment
-        The oldest segment still in history and the newest one; the journal names those between.
+    segment : Segment or None
+        The newest segment.
     first_seq, next_seq : int
         Journal records held.
+    before : Segment or None
+        The segment that was open before record `first_seq`.
     """
 
     instance: str
@@ -290,7 +291,8 @@ class Info:
     next_index: int
     first_seq: int
     next_seq: int
-    segments: list[Segment]
+    segment: Segment | None
+    before: Segment | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,8 +346,7 @@ class Reply:
                 instance=str(h["instance"]),
                 seq=int(h["seq"]),
                 records=[record_from_wire(r) for r in h["records"]],
-                segments=[segment_from_wire(s) for s in h["segments"]],
-                first_available=int(h["first_available"]),
+                before=None if h["before"] is None else segment_from_wire(h["before"]),
             )
 
     def markers(self) -> list[Marker]:
@@ -371,7 +372,8 @@ class Reply:
                 next_index=int(h["next_index"]),
                 first_seq=int(h["first_seq"]),
                 next_seq=int(h["next_seq"]),
-                segments=[segment_from_wire(s) for s in h["segments"]],
+                segment=None if h["segment"] is None else segment_from_wire(h["segment"]),
+                before=None if h["before"] is None else segment_from_wire(h["before"]),
             )
 
 

@@ -18,7 +18,7 @@ from rdahub_client.wire import StatsRequest
 def run(settings: StatusSettings) -> int:
     """Print the state. 0: streaming, 1: up but no data; unreachable is an error with exit code 2."""
     status = fetch(settings.hub, settings.timeout)
-    print(json.dumps(status, allow_nan=True) if settings.json_output else describe(status))
+    print(json.dumps(status, allow_nan=True) if settings.json else describe(status))
     return 0 if status["state"] == "streaming" else 1
 
 

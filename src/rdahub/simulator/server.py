@@ -35,6 +35,7 @@ KEEP_ALIVE_EVERY: Final = 1.0
 _MAX_SPEED: Final = 1e6  # more is "as fast as clients read", which is 0
 _MIN_STEP: Final = 1e-9  # seconds between two blocks: no clock tells less, and none may be 0
 _PIECE: Final = 65_536  # bytes of a capture written at once, so that back pressure is felt
+_HANDOVER: Final = 5  # turns of the event loop from a pending connection to `connected`, and one more
 _SHARED_BLOCKS: Final = 8  # encoded blocks kept: clients at the same place share the work
 
 Ready = Callable[[str, int], None]
@@ -89,12 +90,14 @@ async def serve(
     closing = asyncio.Event()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if closing.is_set():  # accepted in the last moment
+        if closing.is_set():
             writer.transport.abort()
             return
         task = asyncio.create_task(_attend(player, reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        # Not in the task: one cancelled before its first step would not come to it.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     server = await asyncio.start_server(connected, host, port)
     try:
@@ -103,6 +106,9 @@ async def serve(
         await closing.wait()
     finally:
         closing.set()
+        # Python 3.11 leaves open a connection it has accepted but not handed over when the server closes.
+        for _ in range(_HANDOVER):
+            await asyncio.sleep(0)
         server.close()
         while tasks:
             for task in tasks:
@@ -212,20 +218,18 @@ class _RunPlayer:
 async def _attend(
     player: _DumpPlayer | _RunPlayer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Serve one client until it goes, or the player is done with it. (asyncio sets TCP_NODELAY.)"""
+    """Serve one client until it goes. (asyncio sets TCP_NODELAY.)"""
+    await asyncio.sleep(0)  # let the departures of this moment count first: a new run may begin
+    sending = asyncio.create_task(_send(player, writer, player.arrive()))
     try:
-        await asyncio.sleep(0)  # let the departures of this moment count first: a new run may begin
-        sending = asyncio.create_task(_send(player, writer, player.arrive()))
-        try:
-            # A client has nothing to say; what it says anyway is dropped. The end of it is its end.
-            with contextlib.suppress(OSError):
-                while await reader.read(_PIECE):
-                    pass
-        finally:
-            player.leave()
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        # A client has nothing to say; what it says anyway is dropped. The end of it is its end.
+        with contextlib.suppress(OSError):
+            while await reader.read(_PIECE):
+                pass
     finally:
+        player.leave()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
         writer.transport.abort()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
