@@ -40,8 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
         )
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: every command tidies up
+        _tidy_up_when_told_to_end()
         exit_code = importlib.import_module(f"rdahub.commands.{command}").run(settings)
     except (SettingError, HubUnreachable, RecordingError) as error:
         return _fail(f"{program}: {error}", 2)
@@ -56,6 +55,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     return int(exit_code)
+
+
+def _tidy_up_when_told_to_end() -> None:
+    """Make SIGTERM and a closed terminal end a command as Ctrl-C does, unless they are ignored (nohup)."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _usage() -> str:

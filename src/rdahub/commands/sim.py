@@ -7,7 +7,7 @@ import contextlib
 import signal
 
 from rdahub import simulator
-from rdahub.config import SimSettings
+from rdahub.config import SettingError, SimSettings
 
 
 def run(settings: SimSettings) -> int:
@@ -23,8 +23,12 @@ async def _run(settings: SimSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C comes as KeyboardInterrupt
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
+    try:
         await task
+    except asyncio.CancelledError:
+        return
+    except ValueError as error:  # a combination or a file that cannot be simulated
+        raise SettingError(str(error)) from None
 
 
 def _announce(host: str, port: int) -> None:
