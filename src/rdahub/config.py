@@ -302,7 +302,7 @@ _PLACEHOLDERS: Final = {
     "dump": "FILE",
     "output": "FILE",
     "hub": "HUB",
-    "folder": "DIR",
+    "folder": "FOLDER",
 }
 
 

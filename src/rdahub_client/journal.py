@@ -15,10 +15,14 @@ from bisect import bisect_left, insort
 from collections import deque
 from itertools import islice
 from operator import attrgetter
+from typing import Final
 
 from rdahub_client.records import Gap, Marker, Record, Segment, SegmentEnd, SegmentStart
 
 __all__ = ["Journal"]
+
+KEPT_SEGMENTS: Final = 100
+"""Newest segments that stay known after their samples are gone, so that people see what happened."""
 
 _index = attrgetter("index")
 
@@ -136,9 +140,8 @@ class Journal:
             self.first += 1
         while self._gaps and self._gaps[0].stop <= index:
             del self._gaps[0]
-        newest = self.segment
-        for segment in self.segments:
-            if segment is newest or segment.stop is None or segment.stop > index:
+        for segment in self.segments[:-KEPT_SEGMENTS]:
+            if segment.stop is None or segment.stop > index:
                 break
             del self._segments[segment.number]
         past = 0

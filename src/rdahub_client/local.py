@@ -56,13 +56,14 @@ class LocalClient(Reader):
         super().__init__()
         self._name = name
         self._directory = default_directory() if shm_dir is None else Path(shm_dir)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._generation = 0
         self._ring: RingReader | None = None
         self._reported = (-1, -1)
         self._heard = 0.0
         self._query: QuerySocket | None = None
-        self._attachment: Attachment | None = self._attach()
+        self._attachment: Attachment | None = Attachment(self._name, self._directory)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._open_query(self._attachment)
 
     @property
     def address(self) -> str:
@@ -167,11 +168,8 @@ class LocalClient(Reader):
                 if isinstance(window, LocalWindow):
                     window.follow(ring)
 
-    def _attach(self) -> Attachment:
-        attachment = Attachment(self._name, self._directory)
-        self._generation, self._ring, self._reported = 0, None, (-1, -1)
+    def _open_query(self, attachment: Attachment) -> None:
         self._query = QuerySocket(self._context, attachment.description["query"])
-        return attachment
 
     def _detach(self) -> None:
         if self._attachment is not None:
@@ -187,11 +185,15 @@ class LocalClient(Reader):
             fresh = Attachment(self._name, self._directory)
         except SharedMemoryError:
             return  # not back yet
-        fresh.close()
-        if self._attachment is None or fresh.description != self._attachment.description:
-            self._detach()
-            self._attachment = self._attach()
-        self._attachment.hello()
+        if self._attachment is not None and fresh.description == self._attachment.description:
+            fresh.close()
+            self._attachment.hello()
+            return
+        self._detach()
+        self._attachment = fresh
+        self._generation, self._ring, self._reported = 0, None, (-1, -1)
+        self._open_query(fresh)
+        fresh.hello()
 
 
 class LocalWindow:

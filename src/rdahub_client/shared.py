@@ -7,7 +7,8 @@ read-only, maps read-only and removes nothing but its own bell.
 ::
 
     rdahub-NAME              control: magic, description (JSON), generation of the ring, sign of life; locked
-    rdahub-NAME.ring-G       ring of generation G: magic, shape, marks, then rows; a new layout is a new file
+    rdahub-NAME.ring-G       ring of generation G: magic, shape, marks, then rows; a new layout is a new file.
+                             G counts from a random number: nobody takes the next hub's ring for this one's
     rdahub-NAME.bell         datagram socket of the hub: a reader says hello here
     rdahub-NAME.bell-XXXX    datagram socket of a reader: a few bytes arrive after every block
 
@@ -24,6 +25,7 @@ import json
 import mmap
 import os
 import re
+import secrets
 import socket
 import struct
 import tempfile
@@ -83,16 +85,21 @@ class Owner:
 
     def __init__(self, name: str, directory: Path) -> None:
         self.path = _control_path(directory, name)
-        self._generation = 0
+        self._generation = secrets.randbits(40)
         self._ring_path: Path | None = None
         try:
             self._reclaim_dead(directory)
             self._fd = self._lock()
-            self._remove_rings()
-            _reserve(self._fd, _PAGE)
-            self._map = mmap.mmap(self._fd, _PAGE)
-            self._numbers: Marks = np.frombuffer(self._map, np.int64, 2, _NUMBERS)
-            self.bell = _bell(self.path.with_name(f"{self.path.name}.bell"))
+            try:
+                self._remove_rings()
+                _reserve(self._fd, _PAGE)
+                self._map = mmap.mmap(self._fd, _PAGE)
+                self._numbers: Marks = np.frombuffer(self._map, np.int64, 2, _NUMBERS)
+                self.bell = _bell(self.path.with_name(f"{self.path.name}.bell"))
+            except OSError:
+                self.path.unlink(missing_ok=True)
+                os.close(self._fd)
+                raise
         except OSError as error:
             raise SharedMemoryError(
                 f"cannot keep the ring in {directory}: {error.strerror or error}; "
@@ -157,14 +164,12 @@ class Owner:
         """Make and lock the control file. A dead hub's is replaced, never shrunk: readers may map it."""
         give_up = time.monotonic() + _LOCK_PATIENCE
         while True:
-            fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             if _try_lock(fd):
-                status = os.fstat(fd)
-                if status.st_size:
-                    self.path.unlink(missing_ok=True)
-                elif status.st_nlink:
+                if not os.fstat(fd).st_size:
                     return fd
-            os.close(fd)  # locked by another, or removed between open and lock: look again
+                self.path.unlink(missing_ok=True)
+            os.close(fd)  # a dead hub's file, or not ours to have: look again
             if time.monotonic() > give_up:
                 raise SharedMemoryError(
                     f"another hub named {self.path.name.removeprefix('rdahub-')!r} is running here; "
@@ -179,10 +184,10 @@ class Owner:
     def _reclaim_dead(directory: Path) -> None:
         """Remove what killed hubs of any name left behind."""
         for path in directory.glob("rdahub-*"):
-            if "." in path.name:
-                continue
+            if not _NAME.fullmatch(path.name.removeprefix("rdahub-")):
+                continue  # a part, or no hub's
             with contextlib.suppress(OSError):  # another user's, or gone meanwhile: not ours to clean
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
                 try:
                     if _try_lock(fd):
                         _remove_parts(path)
@@ -229,7 +234,10 @@ class Attachment:
         self.description: dict[str, Any] = json.loads(control[_TEXT + 4 : _TEXT + 4 + length])
         self._control = control
         self._numbers: Marks = np.frombuffer(control, np.int64, 2, _NUMBERS)
-        self.bell = _bell(self.path.with_name(f"{self.path.name}.bell-{os.getpid()}-{id(self):x}"))
+        try:
+            self.bell = _bell(self.path.with_name(f"{self.path.name}.bell-{os.getpid()}-{id(self):x}"))
+        except OSError as error:
+            raise SharedMemoryError(f"cannot listen in {directory}: {error.strerror or error}") from None
 
     @property
     def generation(self) -> int:
@@ -282,7 +290,8 @@ def _try_lock(fd: int, *, shared: bool = False) -> bool:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    return True
+    # Another may have removed the file between our open and our lock, and made a new one of this name.
+    return os.fstat(fd).st_nlink > 0
 
 
 def _reserve(fd: int, size: int) -> None:

@@ -179,7 +179,12 @@ class Verbs:
                 return held
             raise
         self._recognise()
-        return (yield from self._find(start, stop, deadline))
+        try:
+            return (yield from self._find(start, stop, deadline))
+        except NotYetAvailable as error:
+            if self.timeline.ended:
+                raise HubLost("the hub has ended", requested=error.requested) from None
+            raise
 
     def wait(self, start: int, stop: int, deadline: float | None) -> Verb[Float32 | None]:
         """The range as soon as it is complete; None when the deadline passes or it can never come."""

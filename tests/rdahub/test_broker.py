@@ -30,7 +30,7 @@ def make(rows: int = 1000, start_index: int = 0) -> Broker:
     return Broker(
         "life",
         History(rows / 1000.0, 1 << 30),
-        lambda n_channels, wanted, start: plain_ring(n_channels, wanted, start),
+        plain_ring,
         start_index,
     )
 
@@ -79,7 +79,7 @@ def test_samples_are_raw_times_resolution_rounded_once(dtype: type) -> None:
     broker = make()
     resolutions = (0.1, 0.5, 1.0 / 3.0)
     broker.begin(rda.Start(1000.0, resolutions, ("a", "b", "c")))
-    raw = np.array([[1, -2, 3], [32767, -32768, 12345]], dtype)
+    raw: rda.Samples = np.array([[1, -2, 3], [32767, -32768, 12345]], dtype)
     frames = broker.extend(rda.Data(1, raw), 1, 2)
     expected = (raw.astype(np.float64) * np.array(resolutions)).astype(np.float32)
     message = decode(frames[0])

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -215,16 +216,18 @@ def _write_vhdr(path: Path, chosen: _Range) -> None:
     """
     segment = chosen.segment
     try:
-        _pybv().write_brainvision(
-            data=np.zeros((segment.n_channels, 1)),
-            sfreq=segment.sfreq,
-            ch_names=list(segment.ch_names),
-            fname_base=path.stem,
-            folder_out=path.parent,
-            resolution=1.0,
-            unit=[_MICRO.get(unit, unit) for unit in segment.units],
-            fmt="binary_float32",
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is no µV was the Recorder's choice
+            _pybv().write_brainvision(
+                data=np.zeros((segment.n_channels, 1)),
+                sfreq=segment.sfreq,
+                ch_names=list(segment.ch_names),
+                fname_base=path.stem,
+                folder_out=path.parent,
+                resolution=1.0,
+                unit=list(segment.units),
+                fmt="binary_float32",
+            )
     except ValueError as error:  # two channels of one name, for instance
         raise RdaHubError(f"--output {path.name}: {error}; save it as .npz") from error
     with path.with_suffix(".eeg").open("wb") as file:
@@ -234,8 +237,6 @@ def _write_vhdr(path: Path, chosen: _Range) -> None:
     lines += [f"Mk{number}={entry}" for number, entry in enumerate(_marker_entries(chosen), start=1)]
     path.with_suffix(".vmrk").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-
-_MICRO: Final = {"μV": "µV", "uV": "µV"}  # Greek mu; pybv corrects it too, but with a warning
 
 _MARKER_FILE: Final = """\
 BrainVision Data Exchange Marker File, Version 1.0

@@ -151,8 +151,8 @@ class _Hub:
 
     def _note(self, now: float) -> None:
         """Remember when the newest block came, so that the rate is exact in spite of blocks."""
-        age = self.status["ages"]["block"] if self.status["state"] == "streaming" else 0.0
-        self._progress.append((now - age, self.status["next_index"]))
+        age = self.status["ages"]["block"] if self.status["state"] == "streaming" else None
+        self._progress.append((now - (age or 0.0), self.status["next_index"]))
         while self._progress[0][0] < now - _RATE_OVER:
             self._progress.popleft()
 
