@@ -68,6 +68,7 @@ class Child:
                 if line.endswith("\n") and (match := re.search(pattern, line)):
                     return match
             if time.monotonic() > deadline or not self._read(1.0):
+                self.close()
                 raise AssertionError(f"no line like {pattern!r} on {stream}:\n{self.stdout}\n{self.stderr}")
 
     @property
@@ -83,6 +84,8 @@ class Child:
 
     def finish(self) -> int:
         """Exit code, once it has ended; all output is read by then."""
+        if not self._selector.get_map():
+            return self.process.wait(PATIENCE)
         deadline = time.monotonic() + PATIENCE
         while self._read(0.5):
             if time.monotonic() > deadline:
@@ -91,7 +94,8 @@ class Child:
         return self.process.wait(PATIENCE)
 
     def stop(self) -> int:
-        self.send(signal.SIGTERM)
+        if self.process.poll() is None:
+            self.send(signal.SIGTERM)
         return self.finish()
 
     def close(self) -> None:

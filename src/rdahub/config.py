@@ -29,7 +29,7 @@ from pydantic_settings import (
 )
 
 from rdahub.endpoints import beside
-from rdahub_client.address import DEFAULT_PUBLISH_PORT, query_endpoint
+from rdahub_client.address import query_endpoint
 from rdahub_client.shared import default_directory
 
 __all__ = [
@@ -122,7 +122,7 @@ class ServeSettings(CommonSettings):
     recorder: str = Field(description="HOST[:PORT] of the Recorder; port 51244 if none is given")
     query: str = Field("tcp://127.0.0.1:5570", description="endpoint of the query socket; may end in :0")
     publish: str | None = Field(
-        None, description="endpoint of the publish socket; by default port 5571 on the query socket's host"
+        None, description="endpoint of the publish socket; by default the port after the query socket's"
     )
     history: Seconds = Field(600.0, description="how long samples are kept, e.g. 600s or 10min")
     history_bytes: ByteSize = Field(ByteSize(1 << 30), description="most memory for samples, e.g. 1GiB", gt=0)
@@ -155,7 +155,7 @@ class ServeSettings(CommonSettings):
 
     def publish_endpoint(self) -> str:
         """The publish endpoint, derived from the query endpoint if not set."""
-        return self.publish or beside(self.query, DEFAULT_PUBLISH_PORT)
+        return self.publish or beside(self.query)
 
 
 class SimSettings(CommonSettings):
@@ -240,7 +240,7 @@ class DemoSettings(CommonSettings):
     channels: int = Field(32, description="number of simulated channels", ge=1)
     rate: float = Field(1000.0, description="samples per second", gt=0, allow_inf_nan=False)
     query: str = Field("tcp://127.0.0.1:5570", description="endpoint of the query socket; may end in :0")
-    name: str = Field("rdahub-demo", description="name of the hub on this machine")
+    name: str = Field("rdahub", description="name of the hub on this machine")
 
 
 COMMANDS: Final[dict[str, type[CommonSettings]]] = {

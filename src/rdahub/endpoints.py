@@ -44,11 +44,12 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, insecure: bool, setting: str)
     return str(socket.get_string(zmq.LAST_ENDPOINT))
 
 
-def beside(query: str, port: int) -> str:
-    """Publish endpoint that belongs to a query endpoint: the same host, another port."""
+def beside(query: str) -> str:
+    """Publish endpoint that goes with a query endpoint: the next port, free if that one is free to choose."""
     if query.startswith("ipc://"):
         return f"{query}.publish"
-    return f"{query.rpartition(':')[0]}:{port}"
+    host, _, port = query.rpartition(":")
+    return f"{host}:{'*' if port in {'0', '*'} else int(port) + 1}"
 
 
 def _is_local(endpoint: str) -> bool:

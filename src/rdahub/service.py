@@ -73,6 +73,7 @@ class Hub:
         self._started = time.monotonic()
         self._subscribers = 0
         self._block_bytes = 0
+        self._queue_length = limits.PUBLISH_MESSAGES[1]
         self._recorder_info: rda.Info | None = None
         self._impedances: rda.Impedances | None = None
         self._storage = Storage(settings.name, settings.shm_dir)
@@ -170,7 +171,7 @@ class Hub:
         query.set(zmq.SNDHWM, limits.REPLY_MESSAGES)
         query.set(zmq.ROUTER_MANDATORY, 1)
         publish.set(zmq.MAXMSGSIZE, limits.SUBSCRIPTION_BYTES)
-        publish.set(zmq.SNDHWM, limits.PUBLISH_MESSAGES[1])
+        publish.set(zmq.SNDHWM, self._queue_length)
         publish.set(zmq.XPUB_VERBOSER, 1)
         self._query, self._publish = query, publish
         self.query_endpoint = bind(query, self.settings.query, self.settings.insecure, "query")
@@ -193,6 +194,8 @@ class Hub:
             message = self._publish.recv()
             if message == _SUBSCRIBED:
                 self._subscribers += 1
+                # libzmq gives a newcomer the limit of the bind; saying it again makes it everybody's.
+                self._publish.set(zmq.SNDHWM, self._queue_length)
             elif message == _UNSUBSCRIBED:
                 self._subscribers -= 1
 
@@ -273,7 +276,8 @@ class Hub:
             return
         self._block_bytes = size
         least, most = limits.PUBLISH_MESSAGES
-        self._publish.set(zmq.SNDHWM, max(least, min(most, limits.PUBLISH_BYTES // size)))
+        self._queue_length = max(least, min(most, limits.PUBLISH_BYTES // size))
+        self._publish.set(zmq.SNDHWM, self._queue_length)
 
     # --- timers ----------------------------------------------------------------------------------------
 
@@ -306,7 +310,8 @@ class Hub:
     def _answer_one(self) -> None:
         """Answer one request; the Recorder gets its turn before the next."""
         *envelope, frame = self._query.recv_multipart()
-        if len(envelope) not in (1, 2) or (len(envelope) == 2 and envelope[1]):
+        # DEALER sends the request alone, REQ an empty part before it, REQ_CORRELATE a number before that.
+        if not 1 <= len(envelope) <= 3 or (len(envelope) > 1 and envelope[-1]):
             self._broker.counters.refused += 1
             return
         self._broker.counters.requests += 1

@@ -9,7 +9,6 @@ from typing import Final, TypeAlias
 
 __all__ = [
     "DEFAULT_HOST",
-    "DEFAULT_PUBLISH_PORT",
     "DEFAULT_QUERY_PORT",
     "Address",
     "publish_endpoint",
@@ -18,7 +17,6 @@ __all__ = [
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_QUERY_PORT: Final = 5570
-DEFAULT_PUBLISH_PORT: Final = 5571
 
 Address: TypeAlias = str | tuple[str, int]
 """``"host"``, ``"host:port"``, ``("host", port)``, ``"tcp://host:port"`` or ``"ipc://path"``."""
@@ -65,7 +63,7 @@ def publish_endpoint(query: str, port: int | None, publish: str) -> str:
 def _tcp(host: str, port: int | str, address: Address) -> str:
     try:
         number = int(port)
-    except ValueError:
+    except (TypeError, ValueError):
         number = -1
     if not 0 < number < 65536:
         raise ValueError(f"{address!r}: a port is a number from 1 to 65535, not {port!r}")

@@ -168,14 +168,14 @@ class Client(Reader):
             self._heard = time.monotonic()
             return decode(self._sub.recv())
         now = time.monotonic()
-        if deadline is not None and now >= deadline:
-            return None
-        self._heard = now
-        return Silence()
+        if now >= silent:
+            self._heard = now
+            return Silence()
+        return None
 
     def _ask(self, request: Request, deadline: float) -> Reply:
         if self._query is None:
-            raise HubLost("not connected")
+            raise HubLost("not connected: call connect first")
         reply = self._query.ask(request, deadline)
         if isinstance(request, InfoRequest) and self._sub is not None and reply.refusal is None:
             publish = self._publish_endpoint(reply.info())

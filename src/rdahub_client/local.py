@@ -129,7 +129,7 @@ class LocalClient(Reader):
                         attachment.bell.recv(16)
                 continue
             now = time.monotonic()
-            if deadline is not None and now >= deadline:
+            if now < silent:
                 return None
             self._heard = now
             self._reattach()

@@ -25,7 +25,9 @@ __all__ = ["Reader"]
 Result = TypeVar("Result")
 
 REQUEST_TIMEOUT: Final = 5.0
-"""Seconds until a hub that does not answer a request counts as lost."""
+"""Seconds until a hub that does not answer a request for data counts as lost."""
+PROBE_TIMEOUT: Final = 1.0
+"""The same for the short question whether it is there."""
 
 
 class Reader(ABC):
@@ -88,9 +90,19 @@ class Reader(ABC):
 
     @property
     def state(self) -> str:
-        """The hub's state as last heard: ``streaming``, ``stalled``, ``idle`` or ``disconnected``."""
+        """What is known of the Recorder, and of the hub.
+
+        ``streaming``; ``stalled``: acquiring, but nothing comes; ``idle``: connected, not acquiring;
+        ``disconnected``: no Recorder; ``unreachable``: the hub itself does not answer.
+        """
         self._refresh()
-        return self._timeline.state
+        return self._timeline.state if self._timeline.reachable else "unreachable"
+
+    @property
+    def first_available(self) -> int:
+        """Index of the oldest sample the hub still held when it was last heard."""
+        self._refresh()
+        return self._timeline.first_available
 
     def info(self, timeout: float = REQUEST_TIMEOUT) -> Info:
         """What the hub is and holds.
@@ -235,17 +247,17 @@ class Reader(ABC):
         Raises
         ------
         StreamTimeout
-            No event for `timeout` seconds. The stream ends.
+            No event for `timeout` seconds. Asking on for the next event is allowed, and loses nothing.
         NotStreaming
             `start_streaming` was not called.
         """
         self._require_streaming("stream")
-        cursor = self._run(self._verbs.open_stream(start, self._soon()))
-        return self._events(cursor, timeout)
+        return EventStream(self, self._run(self._verbs.open_stream(start, self._soon())), timeout)
 
-    def _events(self, cursor: Cursor, timeout: float | None) -> Iterator[Event]:
-        while self._streaming:
-            yield self._run(self._verbs.next_event(cursor, self._deadline(timeout)))
+    def _next_event(self, cursor: Cursor, timeout: float | None) -> Event:
+        if not self._streaming:
+            raise StopIteration
+        return self._run(self._verbs.next_event(cursor, self._deadline(timeout)))
 
     # --- beginning and ending ------------------------------------------------------------------------
 
@@ -297,7 +309,8 @@ class Reader(ABC):
                 if isinstance(step, Listen):
                     step = verb.send(self._listen(step.deadline) if self._streaming else None)
                     continue
-                limit = time.monotonic() + REQUEST_TIMEOUT
+                probe = isinstance(step.request, InfoRequest)
+                limit = time.monotonic() + (PROBE_TIMEOUT if probe else REQUEST_TIMEOUT)
                 try:
                     reply = self._ask(
                         step.request, limit if step.deadline is None else min(limit, step.deadline)
@@ -312,3 +325,15 @@ class Reader(ABC):
         except RdaHubError as error:
             error.hub = error.hub or self.address
             raise
+
+
+class EventStream(Iterator[Event]):
+    """What `Reader.stream` returns; ends when the reader stops streaming."""
+
+    def __init__(self, reader: Reader, cursor: Cursor, timeout: float | None) -> None:
+        self._reader = reader
+        self._cursor = cursor
+        self._timeout = timeout
+
+    def __next__(self) -> Event:
+        return self._reader._next_event(self._cursor, self._timeout)  # noqa: SLF001 - one thing in two classes

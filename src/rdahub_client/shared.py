@@ -165,7 +165,7 @@ class Owner:
         give_up = time.monotonic() + _LOCK_PATIENCE
         while True:
             fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            if _try_lock(fd):
+            if _take(fd):
                 if not os.fstat(fd).st_size:
                     return fd
                 self.path.unlink(missing_ok=True)
@@ -189,7 +189,7 @@ class Owner:
             with contextlib.suppress(OSError):  # another user's, or gone meanwhile: not ours to clean
                 fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
                 try:
-                    if _try_lock(fd):
+                    if _take(fd):
                         _remove_parts(path)
                         path.unlink()
                 finally:
@@ -290,8 +290,12 @@ def _try_lock(fd: int, *, shared: bool = False) -> bool:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    # Another may have removed the file between our open and our lock, and made a new one of this name.
-    return os.fstat(fd).st_nlink > 0
+    return True
+
+
+def _take(fd: int) -> bool:
+    """Lock a control file that still has its name: another may have removed it since we opened it."""
+    return _try_lock(fd) and os.fstat(fd).st_nlink > 0
 
 
 def _reserve(fd: int, size: int) -> None:
@@ -309,7 +313,11 @@ def _bell(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     bell.setblocking(False)
-    bell.bind(str(path))
+    try:
+        bell.bind(str(path))
+    except OSError:
+        bell.close()
+        raise
     return bell
 
 

@@ -100,7 +100,10 @@ class Timeline:
         self._open_window = open_window
         self._inbox: deque[Message] = deque()
         self._lost: list[Gap] = []
-        self._doubt = False
+        self.doubted = False
+        """True while the hub must say who it is before anything else."""
+        self.reachable = True
+        """False from the moment the hub did not answer until it is heard again."""
         self._past: set[str] = set()
         self.cursors: WeakSet[Cursor] = WeakSet()
         """Streams under way; the journal keeps what they have not delivered yet."""
@@ -119,11 +122,12 @@ class Timeline:
 
     def feed(self, message: Message) -> None:
         """Take a message; `advance` applies it."""
+        self.reachable = True
         self._inbox.append(message)
 
     def advance(self) -> Request | None:
         """Apply what can be applied. Returns what must be asked first if there is a hole in the way."""
-        if self._doubt:
+        if self.doubted:
             return InfoRequest()
         while self._inbox:
             request = self._apply(self._inbox[0])
@@ -146,7 +150,12 @@ class Timeline:
 
     def doubt(self) -> None:
         """Ask the hub who it is before anything else: it has been silent, or it denied its instance."""
-        self._doubt = True
+        self.doubted = True
+
+    def give_up(self) -> None:
+        """The hub does not answer: do without it until it is heard, or doubted, again."""
+        self.doubted = False
+        self.reachable = False
 
     def _take_page(self, page: Page) -> None:
         if page.instance != self.instance or not page.start <= self.next_index < page.stop:
@@ -185,7 +194,8 @@ class Timeline:
             self.next_index = info.next_index
             self.ended = False
             self._resume(info.first_seq, info.before)
-        self._doubt = False
+        self.doubted = False
+        self.reachable = True
         self.state = info.state
         self.first_available = info.first_available
         self._inbox.append(

@@ -54,6 +54,7 @@ _REFUSALS: Final[dict[str, type[RdaHubError]]] = {
     "OUT_OF_RANGE_OLD": Overwritten,
     "OUT_OF_RANGE_FUTURE": NotYetAvailable,
     "WRONG_SEGMENT": SegmentChanged,
+    "NO_STREAM": NoSegment,
     "WRONG_INSTANCE": HubRestarted,
 }
 
@@ -118,17 +119,25 @@ class Verbs:
         """Join the hub and return once a segment is known."""
         timeline = self.timeline
         timeline.doubt()
-        try:
-            yield from self._settle(deadline)
-            while timeline.segment is None:
-                if not (yield from self._listen(deadline)):
-                    raise StartTimeout(f"the hub is up, but its Recorder has not started ({timeline.state})")
-        except HubLost as error:
-            raise StartTimeout(error.message, hub=error.hub) from None
+        why = "the hub does not answer"
+        while timeline.doubted or timeline.segment is None:
+            try:
+                yield from self._settle(deadline)
+                why = f"the hub is up, but its Recorder has not started ({timeline.state})"
+                if timeline.segment is None and not (yield from self._listen(deadline)):
+                    raise StartTimeout(why)
+            except HubLost:
+                if not (yield from self._pause(deadline)):
+                    raise StartTimeout(why) from None
+                timeline.doubt()
         self._known_instance = timeline.instance
 
     def catch_up(self, deadline: float | None) -> Verb[None]:
-        """Apply everything that has arrived, without waiting for more."""
+        """Apply everything that has arrived, without waiting for more.
+
+        A hub that is silent is asked whether it is there; one that is not costs this call a moment, and the
+        next ones nothing until the silence has lasted as long again.
+        """
         yield from self._settle(deadline)
         while (yield from self._listen(NOW, deadline)):
             pass
@@ -149,7 +158,12 @@ class Verbs:
         """Ask for whatever stands in the way of what has been heard."""
         timeline = self.timeline
         while (request := timeline.advance()) is not None:
-            timeline.settle(request, cast(Reply, (yield Ask(request, deadline))))
+            try:
+                reply = cast(Reply, (yield Ask(request, deadline)))
+            except HubLost:
+                timeline.give_up()
+                raise
+            timeline.settle(request, reply)
 
     def _recognise(self) -> None:
         """Say once that the hub is another instance: indices of the old one mean nothing here."""

@@ -15,6 +15,7 @@ Not here: sockets, and what a message means.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -93,6 +94,7 @@ _PREFIX: Final = struct.Struct("<ccxxI")
 _INDEX_LIMIT: Final = 2**63
 
 Index = Annotated[int, Field(ge=0, lt=_INDEX_LIMIT)]
+SignedIndex = Annotated[int, Field(ge=-_INDEX_LIMIT, lt=_INDEX_LIMIT)]
 
 
 # --- what the hub publishes -----------------------------------------------------------------------------
@@ -167,7 +169,7 @@ Message: TypeAlias = BlockMessage | Records | Heartbeat | End
 class _Request(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    v: Literal[1] = 1
+    v: Annotated[int, Field(ge=VERSION, le=VERSION)] = VERSION  # a Literal would take True and 1.0 for 1
     id: Index = 0
 
 
@@ -203,8 +205,8 @@ class MarkersRequest(_Request):
 
     op: Literal["markers"] = "markers"
     instance: Annotated[str, Field(max_length=64)] | None = None
-    start: Index
-    stop: Index
+    start: SignedIndex  # a marker may stand before the first sample
+    stop: SignedIndex
     skip: Index = 0
 
 
@@ -331,9 +333,11 @@ class Reply:
         with _shape("page"):
             h = self.header
             page = Page(
-                h["instance"], h["segment"], int(h["start"]), int(h["stop"]), int(h["first_available"]),
-                int(h["next_index"]), self.samples,
+                h["instance"], h["segment"], h["start"], h["stop"], h["first_available"], h["next_index"],
+                self.samples,
             )  # fmt: skip
+            _texts(page.instance)
+            _ints(page.segment, page.start, page.stop, page.first_available, page.next_index)
             if page.stop - page.start != len(page.samples):
                 raise ValueError("page length")
             return page
@@ -455,19 +459,28 @@ def decode(frame: bytes | memoryview) -> Message:
     kind, header, end = _open(frame)
     with _shape("message"):
         if kind == BLOCK:
-            instance, segment, start, n, n_channels, counter, received, wall, seq, markers = header
+            instance, segment, start, n, n_channels, counter, received, wall, seq, markers = header[:10]
+            _texts(instance)
+            _ints(segment, start, counter, received, wall, seq)
             samples = _samples(frame, end, n, n_channels)
             return BlockMessage(
                 instance, segment, start, counter, received, wall, seq,
                 [_marker_from_wire(m) for m in markers], samples,
             )  # fmt: skip
         if kind in (SEGMENT, GAP, MARKERS):
+            _texts(header["instance"])
+            _ints(header["seq"])
             return Records(
                 header["instance"], header["seq"], [record_from_wire(r) for r in header["records"]]
             )
         if kind == HEARTBEAT:
-            return Heartbeat(**header)
+            beat = Heartbeat(**{name: header[name] for name in Heartbeat.__slots__})  # keys may be added
+            _texts(beat.instance, beat.state)
+            _ints(beat.first_available, beat.next_index, beat.seq, beat.sent_ns, beat.wall_ns)
+            _ints(0 if beat.segment is None else beat.segment)
+            return beat
         if kind == END:
+            _texts(header["instance"])
             return End(header["instance"])
     raise WireError(f"a message of unknown kind {kind!r}; {WireError.hint}")
 
@@ -484,8 +497,9 @@ def decode_reply(frame: bytes | memoryview) -> Reply:
     if kind != REPLY:
         raise WireError(f"an answer of unknown kind {kind!r}; {WireError.hint}")
     with _shape("reply"):
+        _ints(header["id"])
         n = header["stop"] - header["start"] if "n_channels" in header else 0
-        return Reply(int(header["id"]), header, _samples(frame, end, n, header.get("n_channels", 0)))
+        return Reply(header["id"], header, _samples(frame, end, n, header.get("n_channels", 0)))
 
 
 def encode_request(request: Request, request_id: int) -> bytes:
@@ -538,6 +552,7 @@ def _open(frame: bytes | memoryview) -> tuple[bytes, Any, int]:
 
 
 def _samples(frame: bytes | memoryview, end: int, n: int, n_channels: int) -> Float32:
+    _ints(n, n_channels)
     if n < 0 or n_channels < 0:
         raise ValueError("negative shape")
     count = n * n_channels
@@ -547,6 +562,18 @@ def _samples(frame: bytes | memoryview, end: int, n: int, n_channels: int) -> Fl
     if len(frame) - offset != 4 * count:
         raise WireError(f"{len(frame) - offset} bytes of samples where {n} x {n_channels} need {4 * count}")
     return np.frombuffer(frame, np.float32, count, offset).reshape(n, n_channels)
+
+
+def _ints(*values: object) -> None:
+    for value in values:
+        if type(value) is not int or not -_INDEX_LIMIT <= value < _INDEX_LIMIT:
+            raise TypeError(f"{value!r} is no int64")
+
+
+def _texts(*values: object) -> None:
+    for value in values:
+        if type(value) is not str:
+            raise TypeError(f"{value!r} is no text")
 
 
 class _shape:  # noqa: N801 - reads as a statement: with _shape("page"):
@@ -580,9 +607,12 @@ def segment_from_wire(fields: Any) -> Segment:
     number, start, stop, interval, resolutions, ch_names, units, ended = fields
     if not len(resolutions) == len(ch_names) == len(units) > 0:
         raise ValueError("a segment's channels disagree in number")
-    return Segment(
-        number, start, stop, float(interval), tuple(resolutions), tuple(ch_names), tuple(units), ended
-    )
+    if not 0 < interval < math.inf:
+        raise ValueError(f"a sampling interval of {interval!r} us")
+    _ints(number, start, start if stop is None else stop)
+    _texts(*ch_names, *units, "" if ended is None else ended)
+    scale = tuple(map(float, resolutions))
+    return Segment(number, start, stop, float(interval), scale, tuple(ch_names), tuple(units), ended)
 
 
 def _marker_to_wire(m: Marker) -> list[Any]:
@@ -591,6 +621,10 @@ def _marker_to_wire(m: Marker) -> list[Any]:
 
 def _marker_from_wire(fields: Any) -> Marker:
     index, points, channel, kind, description, injected, block = fields
+    _ints(index, points, channel, block)
+    _texts(kind, description)
+    if type(injected) is not bool:
+        raise TypeError(f"{injected!r} is neither true nor false")
     return Marker(index, points, channel, kind, description, injected, block)
 
 
@@ -615,9 +649,13 @@ def record_from_wire(fields: Any) -> Record:
             return SegmentStart(segment_from_wire(body))
         case "end":
             segment = segment_from_wire(body)
-            return SegmentEnd(segment, str(segment.ended))
+            if segment.stop is None or segment.ended is None:
+                raise ValueError("a segment's end that does not say where or why")
+            return SegmentEnd(segment, segment.ended)
         case "gap":
             start, stop, reason = body
+            _ints(start, stop)
+            _texts(reason)
             return Gap(start, stop, reason)
         case "marker":
             return _marker_from_wire(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -22,6 +23,8 @@ import zmq.auth
 
 from processes import Child, Hub, hub, leftovers, simulator, unique_name
 from rdahub import brainvision
+from rdahub.commands import dump
+from rdahub.config import DumpSettings, load
 from rdahub.simulator import Synthetic
 from rdahub_client import Client
 from rdahub_client.records import Float32
@@ -437,16 +440,16 @@ def test_dump_says_why_a_range_is_not_to_be_had(stack: ExitStack, tmp_path: Path
     first = json.loads(done("status", server.query, "--json", code=1))["first_available"]
     assert first > 0
     out = tmp_path / "none.npy"
-    dump = ("dump", server.query, "-o", str(out))
+    command = ("dump", server.query, "-o", str(out))
     available = f"available are [{first}, {n})"
-    assert available in refused(*dump, "--start=0", "--stop=10", code=1)
-    said = refused(*dump, "--start=0", f"--stop={n}", code=1)
+    assert available in refused(*command, "--start=0", "--stop=10", code=1)
+    said = refused(*command, "--start=0", f"--stop={n}", code=1)
     assert available in said
     assert f"[0, {n})" in said
-    said = refused(*dump, f"--start={n - 5}", f"--stop={n + 10**12}", code=1)
+    said = refused(*command, f"--start={n - 5}", f"--stop={n + 10**12}", code=1)
     assert available in said
     assert f"ended at {n}" in said
-    said = refused(*dump, "--last=100s", code=1)
+    said = refused(*command, "--last=100s", code=1)
     assert available in said
     assert "--last 100s" in said
     assert list(tmp_path.iterdir()) == []
@@ -463,28 +466,65 @@ def test_dump_does_not_join_segments(stack: ExitStack, tmp_path: Path) -> None:
         client.start_streaming()
         assert client.wait(20, 40, timeout=30) is not None
     out = tmp_path / "none.npy"
-    dump = ("dump", server.query, "-o", str(out))
-    said = refused(*dump, "--start=15", "--stop=25", code=1)
+    command = ("dump", server.query, "-o", str(out))
+    said = refused(*command, "--start=15", "--stop=25", code=1)
     assert "segment 0 ended at 20 (stop)" in said
     assert "asked for samples [15, 25)" in said
     assert not out.exists()
-    done(*dump, "--start=0", "--stop=20")
+    done(*command, "--start=0", "--stop=20")
     first = np.load(out)
-    done(*dump, "--start=20", "--stop=40")
+    done(*command, "--start=20", "--stop=40")
     assert first.shape == (20, 2)
     assert bits(np.load(out)) == bits(first)
 
 
 def test_dump_that_cannot_write_says_where(stack: ExitStack, tmp_path: Path) -> None:
     server = filled(stack, 1000, "--seconds=1")
-    dump = ("dump", server.query, "--start=0", "--stop=1000", "-o")
+    command = ("dump", server.query, "--start=0", "--stop=1000", "-o")
     for suffix in ("npy", "npz", "vhdr"):
         out = tmp_path / "absent" / f"x.{suffix}"
-        assert str(out) in refused(*dump, str(out), code=1)
+        assert str(out) in refused(*command, str(out), code=1)
         folder = tmp_path / f"folder.{suffix}"
         folder.mkdir()
-        assert str(folder) in refused(*dump, str(folder), code=1)
+        assert str(folder) in refused(*command, str(folder), code=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.npy", "folder.npz", "folder.vhdr"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")], ids=repr)
+def test_dump_that_ends_early_leaves_nothing(
+    error: BaseException,
+    stack: ExitStack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def write(path: Path, _: object) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    server = filled(stack, 1000, "--seconds=1", "--channels=2")
+    out = tmp_path / "x.npy"
+    monkeypatch.setitem(dump._WRITERS, ".npy", write)
+    settings = load(DumpSettings, [server.query, "--last=1s", f"--output={out}"], "rdahub dump")
+    if isinstance(error, KeyboardInterrupt):
+        assert dump.run(settings) == 1
+        assert capsys.readouterr().err == "rdahub dump: interrupted; nothing is saved\n"
+    else:
+        with pytest.raises(OSError, match="No space left") as caught:
+            dump.run(settings)
+        assert caught.value.filename == str(out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dump_tells_how_far_it_is_if_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter([0.0, 0.9, 1.1, 1.3])  # at the beginning, and at each new tenth
+    monkeypatch.setattr(dump, "monotonic", lambda: next(times))
+    tell = dump._progress_lines(100)
+    for samples in (5, 15, 25, 29, 60, 100):
+        tell(samples)
+    assert capsys.readouterr().err == "20 %\n60 %\n"
 
 
 def test_dump_replaces_a_file_only_when_it_is_whole(stack: ExitStack, tmp_path: Path) -> None:

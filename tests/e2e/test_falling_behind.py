@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import Child, hub
-from scripted import ScriptedRecorder, values
 
+from processes import Child, hub
 from rdahub import rda
 from rdahub.commands.status import fetch
+from scripted import ScriptedRecorder, values
 
 READER = str(Path(__file__).with_name("reader.py"))
 CHANNELS, BLOCK, BLOCKS = 64, 20, 18_000  # 92 MB: more than both high-water marks and the TCP buffers
@@ -19,7 +19,9 @@ CHANNELS, BLOCK, BLOCKS = 64, 20, 18_000  # 92 MB: more than both high-water mar
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("kind", ["stream", "local"])
-def test_blocks_dropped_for_a_stopped_reader_are_repaired_without_it_noticing(kind: str, tmp_path: Path) -> None:
+def test_blocks_dropped_for_a_stopped_reader_are_repaired_without_it_noticing(
+    kind: str, tmp_path: Path
+) -> None:
     recorder = ScriptedRecorder()
     output = tmp_path / "got.npz"
     n = BLOCK * (BLOCKS + 1)

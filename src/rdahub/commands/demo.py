@@ -19,7 +19,6 @@ from typing import Final
 
 from rdahub.commands import watch
 from rdahub.config import DemoSettings
-from rdahub.endpoints import beside
 from rdahub_client import RdaHubError
 
 _READY: Final = 15.0  # s for a child to start: a slow disk, a virus scanner
@@ -36,7 +35,7 @@ def run(settings: DemoSettings) -> int:
         simulator = _Child("sim", port=0, channels=settings.channels, rate=settings.rate, block=block)
         children.append(simulator)
         recorder = simulator.ready()["rda"]
-        publish = beside(settings.query, 0)
+        publish = f"{settings.query.rpartition(':')[0]}:0"
         hub = _Child("serve", recorder=recorder, query=settings.query, publish=publish, name=settings.name)
         children.append(hub)
         address = hub.ready()["query"].removeprefix("tcp://")

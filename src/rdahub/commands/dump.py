@@ -10,13 +10,13 @@ import errno
 import os
 import sys
 import tempfile
-import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import IO, Any, Final
 
 import numpy as np
@@ -120,8 +120,7 @@ def _newest(client: Client, seconds: float) -> tuple[int, int]:
     if start < oldest:
         held = max(0, stop - oldest)
         raise RdaHubError(
-            f"--last {seconds:g}s: the newest segment has {held / segment.sfreq:g} s so far "
-            f"({held} samples); ask for less, or for a range with --start and --stop",
+            f"--last {seconds:g}s: only {held / segment.sfreq:g} s of the newest segment are held",
             first_available=oldest,
             next_index=stop,
             hub=client.address,
@@ -291,13 +290,13 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _progress_lines(total: int) -> Callable[[int], None]:
-    began = time.monotonic()
+    began = monotonic()
     told = 0
 
     def tell(done: int) -> None:
         nonlocal told
         tenth = 10 * done // total
-        if tenth > told and done < total and time.monotonic() - began > _QUIET:
+        if tenth > told and done < total and monotonic() - began > _QUIET:
             told = tenth
             print(f"{10 * tenth} %", file=sys.stderr, flush=True)
 

@@ -114,6 +114,7 @@ async def serve(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # from Python 3.12 gathering what is done does not let callbacks run
         await server.wait_closed()
 
 
