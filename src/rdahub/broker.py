@@ -21,7 +21,7 @@ backward              a new segment, reason ``counter``
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -33,21 +33,11 @@ from rdahub_client.ring import Ring
 from rdahub_client.wire import (
     GAP,
     MARKERS,
-    PAGE_BYTES,
-    PAGE_RECORDS,
     SEGMENT,
     BlockMessage,
-    EventsRequest,
-    MarkersRequest,
-    Page,
-    RangeRequest,
     Records,
     encode_block,
-    encode_page,
     encode_records,
-    encode_reply,
-    record_to_wire,
-    segment_to_wire,
 )
 
 __all__ = ["Broker", "Counters", "History"]
@@ -306,8 +296,6 @@ class Broker:
         """Forget records that belong to samples no longer held. Cheap; call now and then."""
         self.journal.prune(self.first_available)
 
-    # --- what clients ask ----------------------------------------------------------------------------------
-
     def holdings(self) -> dict[str, Any]:
         """What every answer says: which instance, and what it holds at this moment."""
         return {
@@ -315,113 +303,3 @@ class Broker:
             "first_available": self.first_available,
             "next_index": self.next_index,
         }
-
-    def describe(self) -> dict[str, Any]:
-        """The recording's part of the answer to ``info``."""
-        newest = self.journal.segment
-        return {
-            **self.holdings(),
-            "history_seconds": self.history_seconds,
-            "segment": None if newest is None else segment_to_wire(newest),
-            "first_seq": self.journal.first_seq,
-            "next_seq": self.journal.next_seq,
-            "before": self._segment_before(),
-        }
-
-    def statistics(self) -> dict[str, Any]:
-        """The recording's part of the answer to ``stats``."""
-        newest = self.journal.segment
-        return {
-            **self.holdings(),
-            "segment": None
-            if newest is None
-            else {**asdict(newest), "n_channels": newest.n_channels, "sfreq": newest.sfreq},
-            "history_seconds": self.history_seconds,
-            "gaps": [asdict(gap) for gap in self.journal.gaps(self.first_available, self.next_index)][-100:],
-            "counters": asdict(self.counters),
-        }
-
-    def answer(self, request: RangeRequest | MarkersRequest | EventsRequest) -> bytes:
-        """Answer a question about the recording, as one frame."""
-        if request.instance is not None and request.instance != self.instance:
-            return self.refuse(
-                request.id, "WRONG_INSTANCE", f"instance {request.instance} is gone; this is {self.instance}"
-            )
-        match request:
-            case RangeRequest():
-                return self._answer_range(request)
-            case MarkersRequest():
-                return self._answer_markers(request)
-            case EventsRequest():
-                return self._answer_events(request)
-
-    def refuse(self, request_id: int, code: str, message: str) -> bytes:
-        """A named error as an answer."""
-        return encode_reply(request_id, {"ok": False, "error": code, "message": message, **self.holdings()})
-
-    def _answer_range(self, request: RangeRequest) -> bytes:
-        start, stop, ring = request.start, request.stop, self.ring
-        if stop < start:
-            return self.refuse(request.id, "BAD_REQUEST", f"stop {stop} lies before start {start}")
-        if ring is None or self.journal.segment is None:
-            return self.refuse(request.id, "NO_STREAM", "the Recorder has not started yet")
-        if start < ring.first_available:
-            return self.refuse(
-                request.id, "OUT_OF_RANGE_OLD", f"history begins at sample {ring.first_available}"
-            )
-        for segment in self.journal.segments:
-            if segment.stop is not None and segment.start <= start < segment.stop < stop:
-                return self.refuse(
-                    request.id,
-                    "WRONG_SEGMENT",
-                    f"segment {segment.number} ended at sample {segment.stop} ({segment.ended}); "
-                    "ask for each segment on its own",
-                )
-        if stop > self.next_index:
-            return self.refuse(
-                request.id, "OUT_OF_RANGE_FUTURE", f"the newest sample so far is {self.next_index - 1}"
-            )
-        segment_here = self.journal.segment_at(start)
-        stop = min(stop, start + max(1, PAGE_BYTES // (4 * ring.n_channels)))
-        page = Page(
-            instance=self.instance,
-            segment=self.journal.segment.number if segment_here is None else segment_here.number,
-            start=start,
-            stop=stop,
-            first_available=ring.first_available,
-            next_index=self.next_index,
-            samples=ring.view(start, stop),
-        )
-        return encode_page(request.id, page)
-
-    def _answer_markers(self, request: MarkersRequest) -> bytes:
-        markers = self.journal.markers(request.start, request.stop)
-        page = markers[request.skip : request.skip + PAGE_RECORDS]
-        return encode_reply(
-            request.id,
-            {
-                "ok": True,
-                **self.holdings(),
-                "markers": [record_to_wire(marker)[1] for marker in page],
-                "more": request.skip + len(page) < len(markers),
-            },
-        )
-
-    def _answer_events(self, request: EventsRequest) -> bytes:
-        seq, records = self.journal.since(request.seq, PAGE_RECORDS)
-        return encode_reply(
-            request.id,
-            {
-                "ok": True,
-                **self.holdings(),
-                "seq": seq,
-                "records": [record_to_wire(record) for record in records],
-                "next_seq": self.journal.next_seq,
-                "before": self._segment_before(),
-            },
-        )
-
-    def _segment_before(self) -> list[Any] | None:
-        """The segment open where the journal now begins: its start is pruned, its samples are not."""
-        before = self.journal.before
-        return None if before is None else segment_to_wire(before)

@@ -21,15 +21,16 @@ from typing import Any
 import zmq
 
 from rdahub import limits, rda
+from rdahub.answers import Answers
 from rdahub.broker import Broker, History
 from rdahub.config import ServeSettings, recorder_address
 from rdahub.endpoints import bind
+from rdahub.publisher import Publisher
 from rdahub.recorder import RecorderLink, RecorderLost
 from rdahub.storage import Storage
 from rdahub.upstream import Upstream
 from rdahub_client.query import set_heartbeat
 from rdahub_client.wire import (
-    BLOCK,
     MAX_REQUEST,
     BadRequest,
     End,
@@ -46,8 +47,6 @@ from rdahub_client.wire import (
 __all__ = ["Hub"]
 
 log = logging.getLogger(__name__)
-
-_SUBSCRIBED, _UNSUBSCRIBED = b"\1" + BLOCK, b"\0" + BLOCK
 
 
 class Hub:
@@ -71,9 +70,6 @@ class Hub:
         self._instance = uuid.uuid4().hex[:16]
         self._stopping = False
         self._started = time.monotonic()
-        self._subscribers = 0
-        self._block_bytes = 0
-        self._queue_length = limits.PUBLISH_MESSAGES[1]
         self._recorder_info: rda.Info | None = None
         self._impedances: rda.Impedances | None = None
         self._storage = Storage(settings.name, settings.shm_dir)
@@ -85,6 +81,7 @@ class Hub:
         self._broker = Broker(
             self._instance, History(settings.history, settings.history_bytes), self._storage.make_ring
         )
+        self._answers = Answers(self._broker)
         self._context = zmq.Context()
         try:
             self._open_sockets()
@@ -140,8 +137,8 @@ class Hub:
             self._drain_recorder()
         if self._query in events:
             self._answer_one()
-        if self._publish in events:
-            self._count_subscribers()
+        if self._publisher.socket in events:
+            self._publisher.count_subscribers()
         if self._woken.fileno() in events:
             self._woken.recv(4096)
             self._finish_attempt()
@@ -149,8 +146,8 @@ class Hub:
             self._storage.greet()
 
     def _close(self) -> None:
-        self._send(self._broker.end("lost"))
-        self._send([encode_end(End(self._instance))])
+        self._publisher.send(self._broker.end("lost"))
+        self._publisher.send([encode_end(End(self._instance))])
         self._link.close()
         self._storage.ring_bells()
         self._storage.close()
@@ -163,41 +160,24 @@ class Hub:
 
     def _open_sockets(self) -> None:
         query = self._context.socket(zmq.ROUTER)
-        publish = self._context.socket(zmq.XPUB)
-        for one in (query, publish):
-            set_heartbeat(one)
-            one.set(zmq.HANDSHAKE_IVL, limits.HANDSHAKE_MS)
+        set_heartbeat(query)
+        query.set(zmq.HANDSHAKE_IVL, limits.HANDSHAKE_MS)
         query.set(zmq.MAXMSGSIZE, MAX_REQUEST)
         query.set(zmq.SNDHWM, limits.REPLY_MESSAGES)
         query.set(zmq.ROUTER_MANDATORY, 1)
-        publish.set(zmq.MAXMSGSIZE, limits.SUBSCRIPTION_BYTES)
-        publish.set(zmq.SNDHWM, self._queue_length)
-        publish.set(zmq.XPUB_VERBOSER, 1)
-        self._query, self._publish = query, publish
-        self.query_endpoint = bind(query, self.settings.query, self.settings.insecure, "query")
+        self._query = query
+        self._publisher = Publisher(self._context)
+        insecure = self.settings.insecure
+        self.query_endpoint = bind(query, self.settings.query, insecure, "query")
         self.publish_endpoint = bind(
-            publish, self.settings.publish_endpoint(), self.settings.insecure, "publish"
+            self._publisher.socket, self.settings.publish_endpoint(), insecure, "publish"
         )
         self._poller = zmq.Poller()
-        for readable in (query, publish, self._woken.fileno()):
+        for readable in (query, self._publisher.socket, self._woken.fileno()):
             self._poller.register(readable, zmq.POLLIN)
         if (bell := self._storage.bell_fd) is not None:
             self._poller.register(bell, zmq.POLLIN)
         self._storage.describe({"instance": self._instance, "query": self.query_endpoint})
-
-    def _send(self, frames: list[bytes]) -> None:
-        for frame in frames:
-            self._publish.send(frame, zmq.DONTWAIT)
-
-    def _count_subscribers(self) -> None:
-        while int(self._publish.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            message = self._publish.recv()
-            if message == _SUBSCRIBED:
-                self._subscribers += 1
-                # libzmq gives a newcomer the limit of the bind; saying it again makes it everybody's.
-                self._publish.set(zmq.SNDHWM, self._queue_length)
-            elif message == _UNSUBSCRIBED:
-                self._subscribers -= 1
 
     # --- Recorder --------------------------------------------------------------------------------------
 
@@ -232,7 +212,7 @@ class Hub:
             self._poller.unregister(self._link.socket.fileno())
             self._link.close()
         self._broker.counters.reconnects += 1
-        self._send(self._broker.end("lost"))
+        self._publisher.send(self._broker.end("lost"))
         if self._upstream.lost(time.monotonic(), why):
             log.warning("lost the Recorder at %s: %s; connecting again", self.settings.recorder, why)
 
@@ -241,18 +221,17 @@ class Hub:
             case rda.Data():
                 received_ns = time.monotonic_ns()
                 self._upstream.data(received_ns * 1e-9)
-                frames = self._broker.extend(message, received_ns, time.time_ns())
-                self._fit_queue(frames)
-                self._send(frames)
+                self._publisher.send(self._broker.extend(message, received_ns, time.time_ns()))
             case rda.Start():
-                self._send(self._broker.begin(message))
+                self._publisher.forget_sizes()
+                self._publisher.send(self._broker.begin(message))
                 self._upstream.acquiring(time.monotonic())
                 log.info(
                     "segment of %d channels at %g Hz, history %.0f s",
                     message.n_channels, 1e6 / message.interval_us, self._broker.history_seconds,
                 )  # fmt: skip
             case rda.Stop():
-                self._send(self._broker.end("stop"))
+                self._publisher.send(self._broker.end("stop"))
                 self._upstream.stopped()
             case rda.NewState(state):
                 self._upstream.recorder_state = state
@@ -266,18 +245,6 @@ class Hub:
                 log.warning("the Recorder's stream, byte %d: %s", message.offset, message.text)
             case _:  # keep-alives and what a later Recorder may add
                 pass
-
-    def _fit_queue(self, frames: list[bytes]) -> None:
-        """Size the queue per subscriber in bytes, when the size of blocks changes much."""
-        if not frames:
-            return
-        size = max(map(len, frames))
-        if self._block_bytes / 2 <= size <= self._block_bytes * 2:
-            return
-        self._block_bytes = size
-        least, most = limits.PUBLISH_MESSAGES
-        self._queue_length = max(least, min(most, limits.PUBLISH_BYTES // size))
-        self._publish.set(zmq.SNDHWM, self._queue_length)
 
     # --- timers ----------------------------------------------------------------------------------------
 
@@ -299,9 +266,9 @@ class Hub:
             sent_ns=now_ns,
             wall_ns=time.time_ns(),
         )
-        self._send([encode_heartbeat(beat)])
+        self._publisher.send([encode_heartbeat(beat)])
         if broker.segment_frame is not None:
-            self._send([broker.segment_frame])
+            self._publisher.send([broker.segment_frame])
         self._storage.beat(now_ns)
         self._storage.ring_bells()
 
@@ -321,7 +288,7 @@ class Hub:
             self._broker.counters.refused += 1
             if error.id is None:
                 return
-            reply = self._broker.refuse(error.id, "BAD_REQUEST", str(error))
+            reply = self._answers.refuse(error.id, "BAD_REQUEST", str(error))
         try:
             self._query.send_multipart([*envelope, reply], zmq.DONTWAIT)
         except zmq.ZMQError:  # it has gone, or does not read its answers
@@ -338,12 +305,12 @@ class Hub:
             case StatsRequest():
                 return encode_reply(request.id, {"ok": True, **self._statistics()})
             case _:
-                return self._broker.answer(request)
+                return self._answers.answer(request)
 
     def _info(self) -> dict[str, Any]:
         tcp = self.publish_endpoint.startswith("tcp://")
         return {
-            **self._broker.describe(),
+            **self._answers.describe(),
             "name": self.settings.name,
             "version": version("rdahub"),
             "state": self._state(time.monotonic()),
@@ -357,7 +324,7 @@ class Hub:
         last = self._broker.last_block
         info = self._recorder_info
         return {
-            **self._broker.statistics(),
+            **self._answers.statistics(),
             "name": self.settings.name,
             "version": version("rdahub"),
             "state": self._state(now),
@@ -370,7 +337,7 @@ class Hub:
             "impedances": None
             if self._impedances is None
             else {electrode.name: electrode.kohm for electrode in self._impedances.electrodes},
-            "clients": self._subscribers + self._storage.local_readers,
+            "clients": self._publisher.subscribers + self._storage.local_readers,
             "ages": {
                 "hub": now - self._started,
                 "block": None if last is None else now - last[0] * 1e-9,

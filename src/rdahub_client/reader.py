@@ -15,9 +15,11 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from rdahub_client.errors import HubLost, HubUnreachable, NotStreaming, RdaHubError
+from rdahub_client.holdings import Window
 from rdahub_client.records import Event, Float32, Gap, Marker, Segment
-from rdahub_client.timeline import Timeline, Window
-from rdahub_client.verbs import Cursor, Heard, Listen, Verb, Verbs
+from rdahub_client.streams import Cursor, Streams
+from rdahub_client.timeline import Timeline
+from rdahub_client.verbs import Heard, Listen, Verb, Verbs
 from rdahub_client.wire import Info, InfoRequest, Reply, Request
 
 __all__ = ["Reader"]
@@ -36,6 +38,7 @@ class Reader(ABC):
     def __init__(self) -> None:
         self._timeline = Timeline(self._open_window)
         self._verbs = Verbs(self._timeline)
+        self._streams = Streams(self._verbs)
         self._streaming = False
 
     # --- what a shell supplies -----------------------------------------------------------------------
@@ -252,12 +255,12 @@ class Reader(ABC):
             `start_streaming` was not called.
         """
         self._require_streaming("stream")
-        return EventStream(self, self._run(self._verbs.open_stream(start, self._soon())), timeout)
+        return EventStream(self, self._run(self._streams.open(start, self._soon())), timeout)
 
     def _next_event(self, cursor: Cursor, timeout: float | None) -> Event:
         if not self._streaming:
             raise StopIteration
-        return self._run(self._verbs.next_event(cursor, self._deadline(timeout)))
+        return self._run(self._streams.next_event(cursor, self._deadline(timeout)))
 
     # --- beginning and ending ------------------------------------------------------------------------
 

@@ -1,23 +1,22 @@
-"""What `get_data`, `wait`, `poll`, `read` and `stream` do, without doing any of it to a socket.
+"""What `get_data`, `wait`, `poll` and `read` do, without doing any of it to a socket.
 
 Rule: a verb is a generator that yields what it needs (`Listen`, `Ask`) and returns its result; a shell
 (blocking, local, asyncio) drives it and supplies messages, answers and the passing of time. One body, many
 shells. Deadlines are the shell's numbers; a verb only hands them on.
 
-Not here: sockets, clocks; what is known and what is missing (`timeline`).
+Not here: sockets, clocks; what is known and what is missing (`timeline`); `stream` (`streams`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from rdahub_client.errors import (
-    BadRange,
     HubLost,
     HubRestarted,
     NoSegment,
@@ -27,23 +26,16 @@ from rdahub_client.errors import (
     RequestRefused,
     SegmentChanged,
     StartTimeout,
-    StreamTimeout,
     WireError,
 )
+from rdahub_client.holdings import Place
 from rdahub_client.records import (
-    Block,
-    Event,
     Float32,
-    Gap,
-    Marker,
-    Segment,
-    SegmentEnd,
-    SegmentStart,
 )
-from rdahub_client.timeline import OVERWRITTEN, Place, Timeline
-from rdahub_client.wire import PAGE_BYTES, Message, RangeRequest, Reply, Request
+from rdahub_client.timeline import Timeline
+from rdahub_client.wire import Message, RangeRequest, Reply, Request
 
-__all__ = ["Ask", "Cursor", "Listen", "Silence", "Step", "Verb", "Verbs"]
+__all__ = ["Ask", "Listen", "Silence", "Step", "Verb", "Verbs"]
 
 Result = TypeVar("Result")
 
@@ -84,25 +76,6 @@ Heard: TypeAlias = Message | Silence | Reply | None
 Verb: TypeAlias = Generator[Step, Heard, Result]
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class Cursor:
-    """Where a stream stands: the next sample and the place of the next journal record to deliver.
-
-    Attributes
-    ----------
-    unannounced : Segment or None
-        The segment it began in the middle of, until that is said.
-    segment : Segment or None
-        The segment announced and not yet ended.
-    """
-
-    instance: str
-    index: int
-    place: int
-    unannounced: Segment | None
-    segment: Segment | None = None
-
-
 class Verbs:
     """The verbs over one timeline.
 
@@ -122,12 +95,12 @@ class Verbs:
         why = "the hub does not answer"
         while timeline.doubted or timeline.segment is None:
             try:
-                yield from self._settle(deadline)
+                yield from self.settle(deadline)
                 why = f"the hub is up, but its Recorder has not started ({timeline.state})"
-                if timeline.segment is None and not (yield from self._listen(deadline)):
+                if timeline.segment is None and not (yield from self.listen(deadline)):
                     raise StartTimeout(why)
             except HubLost:
-                if not (yield from self._pause(deadline)):
+                if not (yield from self.pause(deadline)):
                     raise StartTimeout(why) from None
                 timeline.doubt()
         self._known_instance = timeline.instance
@@ -138,11 +111,11 @@ class Verbs:
         A hub that is silent is asked whether it is there; one that is not costs this call a moment, and the
         next ones nothing until the silence has lasted as long again.
         """
-        yield from self._settle(deadline)
-        while (yield from self._listen(NOW, deadline)):
+        yield from self.settle(deadline)
+        while (yield from self.listen(NOW, deadline)):
             pass
 
-    def _listen(self, deadline: float | None, settle_by: float | None = None) -> Verb[bool]:
+    def listen(self, deadline: float | None, settle_by: float | None = None) -> Verb[bool]:
         """Wait for one message and apply it; False when the deadline has passed."""
         message = yield Listen(deadline)
         if message is None:
@@ -151,10 +124,17 @@ class Verbs:
             self.timeline.doubt()
         else:
             self.timeline.feed(cast(Message, message))
-        yield from self._settle(deadline if settle_by is None else settle_by)
+        yield from self.settle(deadline if settle_by is None else settle_by)
         return True
 
-    def _settle(self, deadline: float | None) -> Verb[None]:
+    def pause(self, deadline: float | None) -> Verb[bool]:
+        """After a lost hub: wait for any sign of life; False when the deadline has passed."""
+        message = yield Listen(deadline)
+        if message is not None and not isinstance(message, Silence):
+            self.timeline.feed(cast(Message, message))
+        return message is not None
+
+    def settle(self, deadline: float | None) -> Verb[None]:
         """Ask for whatever stands in the way of what has been heard."""
         timeline = self.timeline
         while (request := timeline.advance()) is not None:
@@ -164,6 +144,10 @@ class Verbs:
                 timeline.give_up()
                 raise
             timeline.settle(request, reply)
+
+    def know(self, instance: str) -> None:
+        """From here on indices of this instance are meant."""
+        self._known_instance = instance
 
     def _recognise(self) -> None:
         """Say once that the hub is another instance: indices of the old one mean nothing here."""
@@ -194,7 +178,7 @@ class Verbs:
             raise
         self._recognise()
         try:
-            return (yield from self._find(start, stop, deadline))
+            return (yield from self.find(start, stop, deadline))
         except NotYetAvailable as error:
             if self.timeline.ended:
                 raise HubLost("the hub has ended", requested=error.requested) from None
@@ -204,9 +188,9 @@ class Verbs:
         """The range as soon as it is complete; None when the deadline passes or it can never come."""
         while True:
             try:
-                yield from self._settle(deadline)
+                yield from self.settle(deadline)
                 self._recognise()
-                return (yield from self._find(start, stop, deadline))
+                return (yield from self.find(start, stop, deadline))
             except (NotYetAvailable, NoSegment):
                 pass
             except HubRestarted:
@@ -216,7 +200,7 @@ class Verbs:
             except RdaHubError:
                 return None
             try:
-                if not (yield from self._listen(deadline)):
+                if not (yield from self.listen(deadline)):
                     return None
             except HubLost:
                 pass
@@ -229,7 +213,7 @@ class Verbs:
         arrivals = timeline.arrivals
         while timeline.arrivals == arrivals:
             try:
-                if not (yield from self._listen(deadline)):
+                if not (yield from self.listen(deadline)):
                     return None
             except HubLost:
                 pass
@@ -239,11 +223,11 @@ class Verbs:
         if segment is None or stop - n < segment.start:
             return None
         try:
-            return (yield from self._find(stop - n, stop, deadline))
+            return (yield from self.find(stop - n, stop, deadline))
         except RdaHubError:
             return None
 
-    def _find(self, start: int, stop: int, deadline: float | None) -> Verb[Float32]:
+    def find(self, start: int, stop: int, deadline: float | None) -> Verb[Float32]:
         """The range from the window, or else from the hub's history."""
         timeline = self.timeline
         held = timeline.held(start, stop)
@@ -287,146 +271,3 @@ class Verbs:
         assert samples is not None  # noqa: S101 - stop > start
         samples.flags.writeable = False
         return samples
-
-    # --- streams -------------------------------------------------------------------------------------
-
-    def open_stream(self, start: str | int, deadline: float | None) -> Verb[Cursor]:
-        """A cursor at the present, at the oldest sample held, or at an index."""
-        yield from self.catch_up(deadline)
-        timeline = self.timeline
-        self._known_instance = timeline.instance
-        match start:
-            case "live":
-                index = timeline.next_index
-            case "oldest":
-                index = timeline.first_available
-            case int() if start >= 0:
-                index = start
-            case _:
-                raise BadRange(f"a stream starts 'live', 'oldest' or at an index from 0 on, not at {start!r}")
-        journal = timeline.journal
-        cursor = Cursor(timeline.instance, index, journal.place_of(index), journal.segment_at(index))
-        timeline.cursors.add(cursor)
-        return cursor
-
-    def next_event(self, cursor: Cursor, deadline: float | None) -> Verb[Event]:
-        """The next event in index order, history first; StreamTimeout at the deadline."""
-        while True:
-            try:
-                yield from self._settle(deadline)
-                event = yield from self._next(cursor, deadline)
-                if event is not None:
-                    return event
-                if not (yield from self._listen(deadline)):
-                    break
-            except HubLost:
-                if not (yield from self._pause(deadline)):
-                    break
-        raise StreamTimeout("no event in time", next_index=self.timeline.next_index)
-
-    def _pause(self, deadline: float | None) -> Verb[bool]:
-        """After a lost hub: wait for any sign of life; False when the deadline has passed."""
-        message = yield Listen(deadline)
-        if message is not None and not isinstance(message, Silence):
-            self.timeline.feed(cast(Message, message))
-        return message is not None
-
-    def _next(self, cursor: Cursor, deadline: float | None) -> Verb[Event | None]:
-        timeline = self.timeline
-        if cursor.instance != timeline.instance:
-            return (yield from self._leave_instance(cursor, deadline))
-        if cursor.unannounced is not None:
-            cursor.segment, cursor.unannounced = cursor.unannounced, None
-            return SegmentStart(cursor.segment)
-        markers, record = timeline.journal.ahead(cursor.place)
-        boundary = timeline.next_index if record is None else _position(record)
-        if cursor.index < boundary:
-            if cursor.segment is None:
-                return self._find_segment(cursor, boundary)
-            return (yield from self._next_block(cursor, cursor.segment, boundary, markers, deadline))
-        if record is None:
-            return None
-        cursor.place += len(markers)
-        if (
-            markers and cursor.segment is not None
-        ):  # of blocks without samples, before a segment's end or a gap
-            nothing = np.empty((0, cursor.segment.n_channels), np.float32)
-            return Block(cursor.index, cursor.index, nothing, tuple(markers))
-        cursor.place += 1
-        return (yield from self._pass(cursor, record, deadline))
-
-    def _pass(
-        self, cursor: Cursor, record: SegmentStart | SegmentEnd | Gap, deadline: float | None
-    ) -> Verb[Event | None]:
-        """Move the cursor over a record that is not a marker."""
-        match record:
-            case SegmentStart(segment):
-                if cursor.segment is None:
-                    cursor.index = max(cursor.index, segment.start)
-                    cursor.segment = segment
-                    return record
-            case SegmentEnd(segment):
-                if cursor.segment is not None:
-                    cursor.segment = None
-                    return record
-            case Gap(start, stop, reason):
-                if stop > cursor.index:
-                    start, cursor.index = max(start, cursor.index), stop
-                    return Gap(start, stop, reason)
-        return (yield from self._next(cursor, deadline))
-
-    def _next_block(
-        self, cursor: Cursor, segment: Segment, boundary: int, markers: list[Marker], deadline: float | None
-    ) -> Verb[Event]:
-        """Rows up to the next record, at most a page, with the markers that came in them."""
-        start = cursor.index
-        page = max(1, PAGE_BYTES // (4 * segment.n_channels))
-        stop = min(boundary, start + page, self.timeline.intact_until(start))
-        try:
-            samples = yield from self._find(start, stop, deadline)
-        except Overwritten as error:
-            found_at = max(self.timeline.available_from(start), error.first_available or 0)
-            return self._lose(cursor, min(found_at, boundary))
-        came = [marker for marker in markers if marker.block < stop]
-        cursor.index = stop
-        cursor.place += len(came)
-        return Block(start, stop, samples, tuple(came))
-
-    def _find_segment(self, cursor: Cursor, boundary: int) -> Event:
-        """The segment that holds the next sample, if its start is pruned; what lies before it is lost."""
-        for segment in self.timeline.journal.segments:
-            if segment.stop is None or segment.stop > cursor.index:
-                if segment.start <= cursor.index:
-                    cursor.segment = segment
-                    return SegmentStart(segment)
-                boundary = min(boundary, segment.start)
-                break
-        return self._lose(cursor, boundary)
-
-    @staticmethod
-    def _lose(cursor: Cursor, index: int) -> Gap:
-        start, cursor.index = cursor.index, index
-        return Gap(start, index, OVERWRITTEN)
-
-    def _leave_instance(self, cursor: Cursor, deadline: float | None) -> Verb[Event | None]:
-        """The hub is another one: end the old segment, begin the new instance at its first sample."""
-        timeline = self.timeline
-        end = cursor.index
-        segment, cursor.segment = cursor.segment, None
-        cursor.instance = self._known_instance = timeline.instance
-        cursor.index = 0
-        cursor.place = timeline.journal.place_of(cursor.index)
-        cursor.unannounced = timeline.journal.segment_at(cursor.index)
-        if segment is None:
-            return (yield from self._next(cursor, deadline))
-        return SegmentEnd(replace(segment, stop=end, ended="lost"), "hub_restart")
-
-
-def _position(record: SegmentStart | SegmentEnd | Gap) -> int:
-    match record:
-        case SegmentStart(segment):
-            return segment.start
-        case SegmentEnd(segment):
-            return segment.start if segment.stop is None else segment.stop
-        case Gap(start):
-            return start

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from processes import Hub, Simulator
 from processes import hub as running_hub
 from processes import simulator as running_simulator

@@ -7,6 +7,7 @@ import pytest
 from lossy import plain_ring
 
 from rdahub import rda
+from rdahub.answers import Answers
 from rdahub.broker import Broker, History
 from rdahub_client.records import Gap, Marker, Record, SegmentEnd, SegmentStart
 from rdahub_client.wire import (
@@ -63,7 +64,7 @@ def records(broker: Broker) -> list[Record]:
 
 
 def ask(broker: Broker, start: int, stop: int, instance: str | None = None) -> Reply:
-    return decode_reply(broker.answer(RangeRequest(id=7, instance=instance, start=start, stop=stop)))
+    return decode_reply(Answers(broker).answer(RangeRequest(id=7, instance=instance, start=start, stop=stop)))
 
 
 def refused(reply: Reply) -> str:
@@ -342,7 +343,7 @@ def test_a_long_range_comes_in_pages_that_name_themselves() -> None:
 
 def test_a_page_is_a_copy_of_the_ring() -> None:
     broker = running(*range(1, 101))
-    frame = broker.answer(RangeRequest(start=0, stop=10))
+    frame = Answers(broker).answer(RangeRequest(start=0, stop=10))
     for counter in range(101, 250):
         broker.extend(block(counter), 1, 2)
     assert (decode_reply(frame).page().samples == 1).all()
@@ -357,7 +358,7 @@ def test_markers_are_answered_by_index_in_pages() -> None:
     found: list[Marker] = []
     while True:
         request = MarkersRequest(start=0, stop=10_000, skip=len(found))
-        reply = decode_reply(broker.answer(request))
+        reply = decode_reply(Answers(broker).answer(request))
         found += reply.markers()
         if not reply.header["more"]:
             break
@@ -369,14 +370,14 @@ def test_the_journal_is_answered_from_any_number_and_says_what_is_pruned() -> No
     broker = running(1, 2)
     broker.end("stop")
     broker.begin(layout())
-    reply = decode_reply(broker.answer(EventsRequest(seq=1))).events()
+    reply = decode_reply(Answers(broker).answer(EventsRequest(seq=1))).events()
     assert reply.seq == 1
     assert [type(r) for r in reply.records] == [SegmentEnd, SegmentStart]
     assert reply.before is None
     for counter in range(1, 200):
         broker.extend(block(counter), 1, 2)
     broker.prune()
-    reply = decode_reply(broker.answer(EventsRequest(seq=0))).events()
+    reply = decode_reply(Answers(broker).answer(EventsRequest(seq=0))).events()
     assert reply.seq == 3
     assert reply.records == []
     assert reply.before is not None
@@ -385,8 +386,8 @@ def test_the_journal_is_answered_from_any_number_and_says_what_is_pruned() -> No
 
 def test_counters_never_go_down() -> None:
     broker = running(1, 2, 3)
-    before = broker.statistics()["counters"]
+    before = Answers(broker).statistics()["counters"]
     broker.begin(layout(3))
     broker.end("stop")
-    after = broker.statistics()["counters"]
+    after = Answers(broker).statistics()["counters"]
     assert all(after[name] >= value for name, value in before.items())

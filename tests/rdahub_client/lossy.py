@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rdahub import rda
+from rdahub.answers import Answers
 from rdahub.broker import Broker, History
 from rdahub_client.errors import HubLost
 from rdahub_client.reader import Reader
@@ -136,10 +137,10 @@ class FakeHub:
                 request.id,
                 {
                     "ok": True, "name": "fake", "version": "0", "state": "streaming", "recorder": "fake:1",
-                    "publish": "tcp://127.0.0.1:1", "publish_port": 1, **self.broker.describe(),
+                    "publish": "tcp://127.0.0.1:1", "publish_port": 1, **Answers(self.broker).describe(),
                 },
             )  # fmt: skip
-        return self.broker.answer(request)  # type: ignore[arg-type]
+        return Answers(self.broker).answer(request)  # type: ignore[arg-type]
 
     def expected(
         self, start: int, stop: int, n_channels: int, instance: str | None = None
@@ -179,13 +180,13 @@ class LossyReader(Reader):
 
     def drain(self, *, start: str | int = "oldest") -> Iterator[object]:
         """Events until the link is empty."""
-        cursor = self._run(self._verbs.open_stream(start, 0.0))
+        cursor = self._run(self._streams.open(start, 0.0))
         return self.resume(cursor)
 
     def resume(self, cursor: object) -> Iterator[object]:
         while True:
             try:
-                yield self._run(self._verbs.next_event(cursor, 0.0))  # type: ignore[arg-type]
+                yield self._run(self._streams.next_event(cursor, 0.0))  # type: ignore[arg-type]
             except TimeoutError:
                 return
 

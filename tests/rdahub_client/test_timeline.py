@@ -360,7 +360,7 @@ def test_a_stream_tells_history_then_live_in_index_order() -> None:
 
 def test_a_live_stream_begins_with_its_segment_and_holds_nothing_old() -> None:
     hub, reader = streaming(blocks=4)
-    cursor = reader._run(reader._verbs.open_stream("live", 0.0))
+    cursor = reader._run(reader._streams.open("live", 0.0))
     assert [type(event) for event in reader.resume(cursor)] == [SegmentStart]
     hub.block(20)
     (block,) = reader.resume(cursor)
@@ -393,7 +393,7 @@ def test_markers_of_blocks_without_samples_are_told_before_the_segment_ends() ->
 
 def test_a_stream_over_a_hub_restart_ends_one_segment_and_begins_the_next() -> None:
     hub, reader = streaming(blocks=2)
-    cursor = reader._run(reader._verbs.open_stream("oldest", 0.0))
+    cursor = reader._run(reader._streams.open("oldest", 0.0))
     assert len(list(reader.resume(cursor))) == 2
     hub.restart(goodbye=False)
     hub.start(4)
@@ -421,7 +421,7 @@ class Listener:
 
     def __init__(self, reader: LossyReader, start: str | int) -> None:
         self.reader = reader
-        self.cursor = reader._run(reader._verbs.open_stream(start, 0.0))
+        self.cursor = reader._run(reader._streams.open(start, 0.0))
         self.instance = self.cursor.instance
         self.position = self.cursor.index
         self.open = False

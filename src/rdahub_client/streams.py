@@ -1,0 +1,181 @@
+"""What `stream` does: history, then live, as events in index order, without a hole that is not named.
+
+Rule: a cursor walks journal and samples side by side; a record is told when all samples before it are.
+Nothing here depends on how the samples came; `verbs` finds them in the window or in the hub's history.
+Not here: sockets, clocks; waiting and asking (`verbs`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rdahub_client.errors import BadRange, HubLost, Overwritten, StreamTimeout
+from rdahub_client.holdings import OVERWRITTEN
+from rdahub_client.records import Block, Event, Gap, Marker, Segment, SegmentEnd, SegmentStart
+from rdahub_client.verbs import Verb, Verbs
+from rdahub_client.wire import PAGE_BYTES
+
+__all__ = ["Cursor", "Streams"]
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Cursor:
+    """Where a stream stands: the next sample and the place of the next journal record to deliver.
+
+    Attributes
+    ----------
+    unannounced : Segment or None
+        The segment it began in the middle of, until that is said.
+    segment : Segment or None
+        The segment announced and not yet ended.
+    """
+
+    instance: str
+    index: int
+    place: int
+    unannounced: Segment | None
+    segment: Segment | None = None
+
+
+class Streams:
+    """The verb `stream` over the other verbs."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        self._verbs = verbs
+
+    def open(self, start: str | int, deadline: float | None) -> Verb[Cursor]:
+        """A cursor at the present, at the oldest sample held, or at an index."""
+        yield from self._verbs.catch_up(deadline)
+        timeline = self._verbs.timeline
+        self._verbs.know(timeline.instance)
+        match start:
+            case "live":
+                index = timeline.next_index
+            case "oldest":
+                index = timeline.first_available
+            case int() if start >= 0:
+                index = start
+            case _:
+                raise BadRange(f"a stream starts 'live', 'oldest' or at an index from 0 on, not at {start!r}")
+        journal = timeline.journal
+        cursor = Cursor(timeline.instance, index, journal.place_of(index), journal.segment_at(index))
+        timeline.cursors.add(cursor)
+        return cursor
+
+    def next_event(self, cursor: Cursor, deadline: float | None) -> Verb[Event]:
+        """The next event in index order, history first; StreamTimeout at the deadline."""
+        while True:
+            try:
+                yield from self._verbs.settle(deadline)
+                event = yield from self._next(cursor, deadline)
+                if event is not None:
+                    return event
+                if not (yield from self._verbs.listen(deadline)):
+                    break
+            except HubLost:
+                if not (yield from self._verbs.pause(deadline)):
+                    break
+        raise StreamTimeout("no event in time", next_index=self._verbs.timeline.next_index)
+
+    def _next(self, cursor: Cursor, deadline: float | None) -> Verb[Event | None]:
+        timeline = self._verbs.timeline
+        if cursor.instance != timeline.instance:
+            return (yield from self._leave_instance(cursor, deadline))
+        if cursor.unannounced is not None:
+            cursor.segment, cursor.unannounced = cursor.unannounced, None
+            return SegmentStart(cursor.segment)
+        markers, record = timeline.journal.ahead(cursor.place)
+        boundary = timeline.next_index if record is None else _position(record)
+        if cursor.index < boundary:
+            if cursor.segment is None:
+                return self._find_segment(cursor, boundary)
+            return (yield from self._next_block(cursor, cursor.segment, boundary, markers, deadline))
+        if record is None:
+            return None
+        cursor.place += len(markers)
+        if (
+            markers and cursor.segment is not None
+        ):  # of blocks without samples, before a segment's end or a gap
+            nothing = np.empty((0, cursor.segment.n_channels), np.float32)
+            return Block(cursor.index, cursor.index, nothing, tuple(markers))
+        cursor.place += 1
+        return (yield from self._pass(cursor, record, deadline))
+
+    def _pass(
+        self, cursor: Cursor, record: SegmentStart | SegmentEnd | Gap, deadline: float | None
+    ) -> Verb[Event | None]:
+        """Move the cursor over a record that is not a marker."""
+        match record:
+            case SegmentStart(segment):
+                if cursor.segment is None:
+                    cursor.index = max(cursor.index, segment.start)
+                    cursor.segment = segment
+                    return record
+            case SegmentEnd(segment):
+                if cursor.segment is not None:
+                    cursor.segment = None
+                    return record
+            case Gap(start, stop, reason):
+                if stop > cursor.index:
+                    start, cursor.index = max(start, cursor.index), stop
+                    return Gap(start, stop, reason)
+        return (yield from self._next(cursor, deadline))
+
+    def _next_block(
+        self, cursor: Cursor, segment: Segment, boundary: int, markers: list[Marker], deadline: float | None
+    ) -> Verb[Event]:
+        """Rows up to the next record, at most a page, with the markers that came in them."""
+        start = cursor.index
+        page = max(1, PAGE_BYTES // (4 * segment.n_channels))
+        stop = min(boundary, start + page, self._verbs.timeline.intact_until(start))
+        try:
+            samples = yield from self._verbs.find(start, stop, deadline)
+        except Overwritten as error:
+            found_at = max(self._verbs.timeline.available_from(start), error.first_available or 0)
+            return self._lose(cursor, min(found_at, boundary))
+        came = [marker for marker in markers if marker.block < stop]
+        cursor.index = stop
+        cursor.place += len(came)
+        return Block(start, stop, samples, tuple(came))
+
+    def _find_segment(self, cursor: Cursor, boundary: int) -> Event:
+        """The segment that holds the next sample, if its start is pruned; what lies before it is lost."""
+        for segment in self._verbs.timeline.journal.segments:
+            if segment.stop is None or segment.stop > cursor.index:
+                if segment.start <= cursor.index:
+                    cursor.segment = segment
+                    return SegmentStart(segment)
+                boundary = min(boundary, segment.start)
+                break
+        return self._lose(cursor, boundary)
+
+    @staticmethod
+    def _lose(cursor: Cursor, index: int) -> Gap:
+        start, cursor.index = cursor.index, index
+        return Gap(start, index, OVERWRITTEN)
+
+    def _leave_instance(self, cursor: Cursor, deadline: float | None) -> Verb[Event | None]:
+        """The hub is another one: end the old segment, begin the new instance at its first sample."""
+        timeline = self._verbs.timeline
+        end = cursor.index
+        segment, cursor.segment = cursor.segment, None
+        cursor.instance = timeline.instance
+        self._verbs.know(timeline.instance)
+        cursor.index = 0
+        cursor.place = timeline.journal.place_of(cursor.index)
+        cursor.unannounced = timeline.journal.segment_at(cursor.index)
+        if segment is None:
+            return (yield from self._next(cursor, deadline))
+        return SegmentEnd(replace(segment, stop=end, ended="lost"), "hub_restart")
+
+
+def _position(record: SegmentStart | SegmentEnd | Gap) -> int:
+    match record:
+        case SegmentStart(segment):
+            return segment.start
+        case SegmentEnd(segment):
+            return segment.start if segment.stop is None else segment.stop
+        case Gap(start):
+            return start
