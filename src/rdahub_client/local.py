@@ -162,11 +162,14 @@ class LocalClient(Reader):
         attachment = self._attachment
         while attachment is not None and (generation := attachment.generation) != self._generation:
             ring = attachment.ring(generation)
-            if ring is not None:
-                self._generation, self._ring = generation, ring
-                window = self._timeline.window
-                if isinstance(window, LocalWindow):
-                    window.follow(ring)
+            if ring is None:
+                if attachment.generation == generation:
+                    return  # not replaced, but removed: the hub is gone
+                continue
+            self._generation, self._ring = generation, ring
+            window = self._timeline.window
+            if isinstance(window, LocalWindow):
+                window.follow(ring)
 
     def _open_query(self, attachment: Attachment) -> None:
         self._query = QuerySocket(self._context, attachment.description["query"])

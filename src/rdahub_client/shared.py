@@ -128,7 +128,10 @@ class Owner:
         size = _PAGE + capacity * n_channels * 4
         generation = self._generation + 1
         path = self.path.with_name(f"{self.path.name}.ring-{generation}")
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SharedMemoryError(f"cannot make {path}: {error.strerror}") from None
         try:
             _reserve(fd, size)
             rows = map_rows(fd, _PAGE, capacity, n_channels, writable=True)

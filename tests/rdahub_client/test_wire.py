@@ -557,6 +557,15 @@ def test_more_samples_than_announced_are_a_wireerror(name: str, more: int) -> No
 
 
 @pytest.mark.parametrize("name", HUB_FRAMES)
+def test_a_header_longer_than_its_frame_is_a_wireerror(name: str) -> None:
+    frame = recorded(name)
+    with pytest.raises(WireError, match=f"a header of {len(frame) - 7} bytes in a frame of {len(frame)}"):
+        (decode_reply if name.startswith("reply_") else decode)(
+            frame[:4] + struct.pack("<I", len(frame) - 7) + frame[8:]
+        )
+
+
+@pytest.mark.parametrize("name", HUB_FRAMES)
 def test_another_version_is_named(name: str) -> None:
     frame = bytearray(recorded(name))
     frame[1] = 2
@@ -583,7 +592,21 @@ def test_a_kind_out_of_place_is_a_wireerror() -> None:
             decode(recorded(f"reply_{name}"))
 
 
-NOT_OF_THE_KIND: tuple[Any, ...] = (None, True, 2**63, 1.5, float("nan"), "", "x", b"x", [], [1], {})
+NOT_OF_THE_KIND: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    2**63,
+    0.0,
+    1.5,
+    float("nan"),
+    "",
+    "x",
+    b"x",
+    [],
+    [1],
+    {},
+)
 BLOCK_FIELDS: tuple[Any, ...] = (INSTANCE, 3, 8, 0, 2, 1, 2, 3, 4, [])
 MARKER_FIELDS = record_to_wire(STIMULUS)[1]
 SEGMENT_FIELDS = segment_to_wire(ENDED)
@@ -611,6 +634,17 @@ def test_a_block_with_a_field_of_the_wrong_kind_is_a_wireerror(at: int, kind: ty
     for value in wrong_ones(kind):
         with pytest.raises(WireError):
             decode(framed(b"B", spoiled(BLOCK_FIELDS, at, value)))
+
+
+@pytest.mark.parametrize("shape", [(1, True), (True, 1), (1.0, 1), (1, 1.0)])
+def test_a_shape_is_of_integers_even_where_the_bytes_would_fit(shape: tuple[Any, Any]) -> None:
+    def block(n: object, n_channels: object) -> bytes:
+        header = spoiled(spoiled(BLOCK_FIELDS, 3, n), 4, n_channels)
+        return framed(b"B", header, bytes(-len(msgpack.packb(header)) % 8 + 4))
+
+    decode(block(1, 1))
+    with pytest.raises(WireError, match="no int64"):
+        decode(block(*shape))
 
 
 @pytest.mark.parametrize(("at", "kind"), [*enumerate((int, int, int, str, str, bool, int))])
@@ -646,6 +680,12 @@ def test_a_segment_with_a_field_of_the_wrong_kind_is_a_wireerror(at: int) -> Non
         header = {"id": 1, "ok": True, "instance": "a", "seq": 0, "records": [], "before": wrong}
         with pytest.raises(WireError):
             decode_reply(framed(b"R", header)).events()
+
+
+def test_a_segment_without_channels_is_a_wireerror() -> None:
+    none = [*SEGMENT_FIELDS[:4], [], [], [], None]
+    with pytest.raises(WireError, match="disagree"):
+        decode(framed(b"S", {"instance": "a", "seq": 0, "records": [["start", none]]}))
 
 
 @pytest.mark.parametrize("at", [2, 7])
@@ -686,6 +726,21 @@ def test_a_page_with_a_field_of_the_wrong_kind_is_a_wireerror(field: str) -> Non
     for value in wrong_ones(str if field == "instance" else int):
         with pytest.raises(WireError):
             decode_reply(framed(b"R", spoiled(whole, field, value))).page()
+
+
+def test_a_reply_without_a_number_is_a_wireerror() -> None:
+    assert decode_reply(framed(b"R", {"id": 1})).id == 1
+    for value in wrong_ones(int):
+        with pytest.raises(WireError):
+            decode_reply(framed(b"R", {"id": value}))
+
+
+@pytest.mark.parametrize("value", [None, float("inf"), float("nan"), "x", []])
+def test_a_refusal_with_a_field_of_the_wrong_kind_is_a_wireerror(value: object) -> None:
+    _, header = REPLIES["refusal"]
+    reply = decode_reply(framed(b"R", {"id": 1, **header, "next_index": value}))
+    with pytest.raises(WireError, match="a refusal of the wrong shape"):
+        _ = reply.refusal
 
 
 def test_a_page_that_is_not_as_long_as_it_says_is_a_wireerror() -> None:

@@ -4,8 +4,9 @@ Rule: pure; bytes in, messages out, and back. Everything the rest of rdahub know
 Not here: sockets, time, sample indices, microvolts.
 """
 
-from rdahub.rda.decode import MAX_CHANNELS, MAX_MESSAGE, Decoder, ProtocolError, TruncatedError
+from rdahub.rda.decode import MAX_CHANNELS, MAX_MESSAGE, Decoder
 from rdahub.rda.encode import encode
+from rdahub.rda.errors import ProtocolError, TruncatedError
 from rdahub.rda.messages import (
     DATA16,
     DATA32,

@@ -1,14 +1,9 @@
-"""Bytes of a BrainVision RDA connection to messages, without any input or output.
+"""Bytes of a BrainVision RDA connection to messages, without any input or output: framing, START and DATA.
 
 Rule: a byte stream gives the same messages, notes and error however it is cut; no peer can make this module
 raise anything but `ProtocolError`, and memory follows the bytes really received, never a size they state.
-Not here: sockets, clocks, block counter checks, scaling, sample indices.
-
-Memory, one bytearray that bytes enter at ``tail`` and leave at ``head``::
-
-    0            head                    tail             len(buffer)
-    | consumed   | received, not decoded | room to read into |
-    ^ stream offset ``origin``
+Not here: the memory bytes are received into (`receive_buffer`), bodies nothing depends on (`vendor`);
+sockets, clocks, block counter checks, scaling, sample indices.
 
 Format facts: docs/explanation/rda.md.
 """
@@ -19,42 +14,36 @@ import math
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+from typing import ClassVar, Final
 
 import numpy as np
 
+from rdahub.rda.errors import ProtocolError, TruncatedError
 from rdahub.rda.messages import (
     DATA16,
     DATA32,
     GUID,
     HEADER_SIZE,
-    IMPEDANCE_DATA,
     IMPEDANCE_START,
     IMPEDANCE_STOP,
-    INFO,
     KEEP_ALIVE,
-    NEW_STATE,
     START,
     STOP,
     BlockMarker,
     Data,
-    Electrode,
-    Impedances,
     ImpedanceStart,
     ImpedanceStop,
-    Info,
     KeepAlive,
     Message,
-    NewState,
     Note,
     Samples,
     Start,
     Stop,
     Unknown,
 )
-
-if TYPE_CHECKING:
-    Bytes: TypeAlias = bytes | bytearray | memoryview
+from rdahub.rda.receive_buffer import ReceiveBuffer
+from rdahub.rda.text import decode_text
+from rdahub.rda.vendor import VENDOR_BODIES, BadBody
 
 MAX_MESSAGE: Final = 64 * 2**20
 """Largest message taken, in bytes: real blocks stay well under 4 MiB; a corrupt size can claim 4 GiB."""
@@ -62,17 +51,10 @@ MAX_MESSAGE: Final = 64 * 2**20
 MAX_CHANNELS: Final = 65_536
 """Most channels taken: amplifiers have up to a few hundred; the format's uint32 could claim 4 billion."""
 
-_ROOM: Final = 64 * 2**10  # bytes of a fresh buffer: several blocks of a usual layout
-_KEEP: Final = 4 * 2**20  # an emptied buffer above this is given back: no usual block needs it again
-
 _HEADER: Final = struct.Struct("<16sII")  # GUID, nSize, nType
 _START_FIXED: Final = struct.Struct("<Id")  # nChannels, interval in microseconds
 _DATA_FIXED: Final = struct.Struct("<III")  # nBlock, nPoints, nMarkers
 _MARKER: Final = struct.Struct("<IiIi")  # nSize, nPosition (signed in PyCorder), nPoints, nChannel
-_STATE: Final = struct.Struct("<i")
-_INFO_FIXED: Final = struct.Struct("<dId")  # version, n, interval in microseconds
-_COUNT: Final = struct.Struct("<I")
-_ELECTRODE: Final = struct.Struct("<ffi")  # x, y, kOhm
 
 _INT16: Final = np.dtype("<i2")
 _FLOAT32: Final = np.dtype("<f4")
@@ -87,56 +69,7 @@ _BODYLESS: Final[Mapping[int, Message]] = {
 }
 
 
-class ProtocolError(ValueError):
-    """The stream is not RDA, or breaks it in a way after which nothing can be trusted: close the connection.
-
-    Parameters
-    ----------
-    offset : int
-        Stream offset in bytes, counted since the decoder was made, of the field that is wrong.
-    problem : str
-        Short stable name: ``guid``, ``size``, ``start_body``, ``channels``, ``interval``, ``names``,
-        ``data_before_start``, ``data_body``, ``marker_count``, ``marker_size`` or ``truncated``.
-    text : str
-        What is wrong, the value found, what was expected.
-    """
-
-    def __init__(self, offset: int, problem: str, text: str) -> None:
-        super().__init__(f"at byte {offset}: {text}")
-        self.offset = offset
-        self.problem = problem
-        self.text = text
-
-
-class TruncatedError(ProtocolError):
-    """The stream ended inside a message.
-
-    Parameters
-    ----------
-    offset : int
-        Stream offset of the first missing byte.
-    missing : int
-        Bytes missing from the message, or from its header if not even that was complete.
-    text : str
-        What ended where.
-    """
-
-    def __init__(self, offset: int, missing: int, text: str) -> None:
-        super().__init__(offset, "truncated", text)
-        self.missing = missing
-
-
-def decode_text(raw: bytes | bytearray) -> str:
-    """Text as RDA servers write it: UTF-8, else Windows-1252, else Latin-1, which takes any byte."""
-    for encoding in ("utf-8", "cp1252"):
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return raw.decode("latin-1")
-
-
-class Decoder:
+class Decoder(ReceiveBuffer):
     """Decode one RDA connection; put bytes in, take messages out.
 
     Bytes enter through `get_buffer` and `buffer_updated` (the methods of `asyncio.BufferedProtocol`) or
@@ -160,28 +93,21 @@ class Decoder:
     """
 
     __slots__ = (
-        "_buffer",
         "_error",
-        "_head",
         "_max_channels",
         "_max_message",
         "_n_channels",
-        "_origin",
         "_ready",
         "_run_type",
         "_running",
         "_skip_left",
         "_skipped",
-        "_tail",
     )
 
     def __init__(self, max_message: int = MAX_MESSAGE, max_channels: int = MAX_CHANNELS) -> None:
+        super().__init__()
         self._max_message = max_message
         self._max_channels = max_channels
-        self._buffer = bytearray(_ROOM)
-        self._origin = 0  # stream offset of buffer[0]
-        self._head = 0
-        self._tail = 0
         self._ready: deque[Message] = deque()  # decoded, not yet taken
         self._error: ProtocolError | None = None
         self._n_channels = 0  # 0 until the first START
@@ -189,56 +115,6 @@ class Decoder:
         self._run_type = 0  # data type of this run: 0 none yet, DATA16, DATA32 or _MIXED
         self._skip_left = 0  # bytes to pass over before _skipped is a message
         self._skipped: Message | None = None
-
-    @property
-    def offset(self) -> int:
-        """Stream offset in bytes of the first byte not yet decoded."""
-        return self._origin + self._head
-
-    def get_buffer(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002  asyncio's signature
-        """Memory to receive into: writable, never empty, valid until the next call.
-
-        Parameters
-        ----------
-        sizehint : int
-            Ignored; a hint is not bytes received.
-        """
-        buffer, held = self._buffer, self._tail - self._head
-        if not held:
-            if len(buffer) > _KEEP:
-                self._move(bytearray(_ROOM))
-            else:
-                self._origin += self._head
-                self._head = self._tail = 0
-        elif (len(buffer) - self._tail) * 4 < len(buffer):
-            # A quarter left. A full buffer is replaced, never resized: a reader may still hold the old view.
-            self._move(buffer if held * 2 <= len(buffer) else bytearray(2 * len(buffer)))
-        return memoryview(self._buffer)[self._tail :]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take `nbytes` bytes as received, written to the start of the last `get_buffer`.
-
-        Raises
-        ------
-        ValueError
-            If `nbytes` is negative or more than there was room for.
-        """
-        if self._error is not None:
-            return
-        room = len(self._buffer) - self._tail
-        if not 0 <= nbytes <= room:
-            raise ValueError(f"{nbytes} bytes cannot have been received into a buffer of {room}")
-        self._tail += nbytes
-
-    def feed(self, data: Bytes) -> None:
-        """Take all of `data` as received."""
-        rest = memoryview(data).cast("B")
-        while rest:
-            room = self.get_buffer(len(rest))
-            n = min(len(room), len(rest))
-            room[:n] = rest[:n]
-            self.buffer_updated(n)
-            rest = rest[n:]
 
     def __iter__(self) -> Iterator[Message]:
         return self.messages()
@@ -296,20 +172,10 @@ class Decoder:
             what = "a message"
         raise self._die(TruncatedError(end, missing, f"stream ended inside {what}, {missing} bytes missing"))
 
-    def _move(self, target: bytearray) -> None:
-        """Put the bytes held at the start of `target`, which may be the buffer itself."""
-        held = self._tail - self._head
-        # Through memoryviews: no temporary copy, and overlap is allowed.
-        memoryview(target)[:held] = memoryview(self._buffer)[self._head : self._tail]
-        self._buffer = target
-        self._origin += self._head
-        self._head, self._tail = 0, held
-
     def _die(self, error: ProtocolError) -> ProtocolError:
         self._error = error
-        self._origin += self._head
-        self._head = self._tail = self._skip_left = 0
-        self._buffer = bytearray(_ROOM)
+        self._skip_left = 0
+        self._close()
         return error
 
     def _wrong(self, index: int, problem: str, text: str) -> ProtocolError:
@@ -464,76 +330,23 @@ class Decoder:
         """Bodies that nothing depends on: a bad one is noted and passed over."""
         if have < size:
             return None
+        body_at = at + HEADER_SIZE
+        message: Message
         try:
-            message = self._VENDOR[kind](self, at, at + size)
-        except ProtocolError as error:
-            message = Note(error.offset, "bad_body", f"message of type {kind} dropped: {error.text}")
+            message = VENDOR_BODIES[kind](self._buffer[body_at : at + size])
+        except BadBody as error:
+            text = f"message of type {kind} dropped: {error}"
+            message = Note(self._origin + body_at + error.index, "bad_body", text)
         self._head = at + size
         return message
-
-    # Vendor bodies: (index of the header, index of the end) -> message.
-
-    def _new_state(self, at: int, end: int) -> NewState:
-        self._need(at + 24, end, _STATE.size, "state")
-        return NewState(*_STATE.unpack_from(self._buffer, at + 24))
-
-    def _info(self, at: int, end: int) -> Info:
-        self._need(at + 24, end, _INFO_FIXED.size, "fixed fields")
-        version, n, interval = _INFO_FIXED.unpack_from(self._buffer, at + 24)
-        begin = at + 24 + _INFO_FIXED.size
-        # Two strings of at least their end each.
-        self._need(begin, end, n * (8 + 2 + 2), f"{n} channels")
-        resolutions = struct.unpack_from(f"<{n}d", self._buffer, begin)
-        begin += 8 * n
-        texts = []
-        for _ in range(2 * n):
-            text, begin = self._utf16(begin, end)
-            texts.append(text)
-        return Info(version, interval, resolutions, tuple(texts[:n]), tuple(texts[n:]))
-
-    def _impedances(self, at: int, end: int) -> Impedances:
-        self._need(at + 24, end, _COUNT.size, "count")
-        (n,) = _COUNT.unpack_from(self._buffer, at + 24)
-        begin = at + 24 + _COUNT.size
-        self._need(begin, end, n * (_ELECTRODE.size + 2), f"{n} electrodes")
-        electrodes = []
-        for _ in range(n):
-            self._need(begin, end, _ELECTRODE.size, "an electrode")
-            x, y, kohm = _ELECTRODE.unpack_from(self._buffer, begin)
-            name, begin = self._utf16(begin + _ELECTRODE.size, end)
-            electrodes.append(Electrode(name, x, y, kohm))
-        return Impedances(tuple(electrodes))
-
-    def _need(self, begin: int, end: int, size: int, what: str) -> None:
-        if end - begin < size:
-            raise self._wrong(begin, "bad_body", f"{what} need {size} bytes, {end - begin} are left")
-
-    def _utf16(self, begin: int, end: int) -> tuple[str, int]:
-        """Text in UTF-16LE up to its 2-byte NUL, and the index behind that."""
-        stop = self._buffer.find(b"\0\0", begin, end)
-        while stop >= 0 and (stop - begin) % 2:  # halves of two characters
-            stop = self._buffer.find(b"\0\0", stop + 1, end)
-        if stop < 0:
-            raise self._wrong(begin, "bad_body", "text has no end")
-        try:
-            return self._buffer[begin:stop].decode("utf-16-le"), stop + 2
-        except UnicodeDecodeError as error:
-            raise self._wrong(begin, "bad_body", "text is not UTF-16") from error
 
     def _note(self, index: int, name: str, text: str) -> None:
         self._ready.append(Note(self._origin + index, name, text))
 
-    # The tables stand behind what they name.
-    _VENDOR: ClassVar[Mapping[int, Callable[[Decoder, int, int], Message]]] = {
-        NEW_STATE: _new_state,
-        IMPEDANCE_DATA: _impedances,
-        INFO: _info,
-    }
+    # The table stands behind what it names.
     _PARSERS: ClassVar[Mapping[int, Callable[[Decoder, int, int, int, int], Message | None]]] = {
         START: _start,
         DATA16: _data,
         DATA32: _data,
-        NEW_STATE: _vendor,
-        IMPEDANCE_DATA: _vendor,
-        INFO: _vendor,
+        **dict.fromkeys(VENDOR_BODIES, _vendor),
     }

@@ -11,7 +11,6 @@ import struct
 
 import numpy as np
 
-from rdahub.rda.decode import decode_text
 from rdahub.rda.messages import (
     DATA16,
     DATA32,
@@ -38,6 +37,7 @@ from rdahub.rda.messages import (
     Stop,
     Unknown,
 )
+from rdahub.rda.text import decode_text
 
 _KNOWN = frozenset(
     {

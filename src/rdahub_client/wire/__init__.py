@@ -1,0 +1,109 @@
+"""Messages <-> bytes: the one place that knows what travels between hub and clients.
+
+Rule: a frame is hostile until decoded. Everything read from one is checked by hand (blocks, records, replies)
+or by a strict pydantic model (requests). docs/wire.md describes the format for other languages; golden frames
+in tests/data keep both honest.
+
+Rooms: `frame` (framing), `records` (segments, gaps, markers), `published`, `requests`, `replies`.
+Not here: sockets, and what a message means.
+"""
+
+from rdahub_client.wire.frame import (
+    VERSION,
+)
+from rdahub_client.wire.published import (
+    BLOCK,
+    END,
+    GAP,
+    HEARTBEAT,
+    MARKERS,
+    SEGMENT,
+    BlockMessage,
+    End,
+    Heartbeat,
+    Message,
+    Records,
+    decode,
+    encode_block,
+    encode_end,
+    encode_heartbeat,
+    encode_records,
+)
+from rdahub_client.wire.records import (
+    record_from_wire,
+    record_to_wire,
+    segment_from_wire,
+    segment_to_wire,
+)
+from rdahub_client.wire.replies import (
+    PAGE_BYTES,
+    PAGE_RECORDS,
+    REPLY,
+    Events,
+    Info,
+    Page,
+    Refusal,
+    Reply,
+    decode_reply,
+    encode_page,
+    encode_reply,
+)
+from rdahub_client.wire.requests import (
+    MAX_REQUEST,
+    BadRequest,
+    EventsRequest,
+    InfoRequest,
+    MarkersRequest,
+    PingRequest,
+    RangeRequest,
+    Request,
+    StatsRequest,
+    decode_request,
+    encode_request,
+)
+
+__all__ = [
+    "BLOCK",
+    "END",
+    "GAP",
+    "HEARTBEAT",
+    "MARKERS",
+    "MAX_REQUEST",
+    "PAGE_BYTES",
+    "PAGE_RECORDS",
+    "REPLY",
+    "SEGMENT",
+    "VERSION",
+    "BadRequest",
+    "BlockMessage",
+    "End",
+    "Events",
+    "EventsRequest",
+    "Heartbeat",
+    "Info",
+    "InfoRequest",
+    "MarkersRequest",
+    "Message",
+    "Page",
+    "PingRequest",
+    "RangeRequest",
+    "Records",
+    "Refusal",
+    "Reply",
+    "Request",
+    "StatsRequest",
+    "decode",
+    "decode_reply",
+    "decode_request",
+    "encode_block",
+    "encode_end",
+    "encode_heartbeat",
+    "encode_page",
+    "encode_records",
+    "encode_reply",
+    "encode_request",
+    "record_from_wire",
+    "record_to_wire",
+    "segment_from_wire",
+    "segment_to_wire",
+]
