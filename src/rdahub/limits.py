@@ -13,11 +13,12 @@ __all__: list[str] = []
 HEARTBEAT_SECONDS: Final = 0.5
 """Between heartbeats on the publish socket: silence is told from loss within two of them."""
 
-PUBLISH_BYTES: Final = 32 << 20
-"""Bytes of blocks queued for one slow subscriber before blocks are dropped for it (it repairs them from
-history). libzmq counts messages: 1000 blocks are 5 MB at 64 ch x 1 kHz, but 256 MB at 128 ch x 25 kHz."""
-PUBLISH_MESSAGES: Final = (50, 1000)
-"""Least and most messages that `PUBLISH_BYTES` may come to. Never 0: that is no limit at all."""
+PUBLISH_MESSAGES: Final = 500
+"""Frames queued for one slow subscriber before blocks are dropped for it (it repairs them from history): 10 s
+of 20 ms blocks. Never 0: that is no limit at all. In bytes, 2.6 MB at 64 ch x 1 kHz. At high rates the
+heartbeats bound it first: a subscriber that takes nothing is cut after 3 s and its queue freed. It is set
+before the bind and never again: libzmq 4.3.5 dies (SEGV) when the limit of a socket with peers that come and
+go is changed."""
 SUBSCRIPTION_BYTES: Final = 64
 """Longest message a subscriber may send. Topics are one byte; 50,000 long subscriptions cost 471 MiB."""
 

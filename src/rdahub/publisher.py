@@ -1,7 +1,7 @@
 """The publish socket: frames out to all subscribers, and how many those are.
 
 Rule: sending never waits; a subscriber that cannot keep up loses blocks and fetches them from history. What
-may queue for one of them is bounded in bytes, which libzmq can only be told in messages.
+may queue for one of them is bounded once, before the bind (`limits.PUBLISH_MESSAGES` says why only then).
 Not here: what is published (`broker`, `service`).
 """
 
@@ -26,19 +26,16 @@ class Publisher:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.subscribers = 0
-        self._frame_bytes = 0
-        self._queue_length = limits.PUBLISH_MESSAGES[1]
         self.socket = context.socket(zmq.XPUB)
         set_heartbeat(self.socket)
         self.socket.set(zmq.HANDSHAKE_IVL, limits.HANDSHAKE_MS)
         self.socket.set(zmq.MAXMSGSIZE, limits.SUBSCRIPTION_BYTES)
-        self.socket.set(zmq.SNDHWM, self._queue_length)
+        self.socket.set(zmq.SNDHWM, limits.PUBLISH_MESSAGES)
         self.socket.set(zmq.XPUB_VERBOSER, 1)
 
     def send(self, frames: list[bytes]) -> None:
         """Publish frames, in order."""
         for frame in frames:
-            self._fit_queue(len(frame))
             self.socket.send(frame, zmq.DONTWAIT)
 
     def count_subscribers(self) -> None:
@@ -47,20 +44,5 @@ class Publisher:
             message = self.socket.recv()
             if message == _SUBSCRIBED:
                 self.subscribers += 1
-                # libzmq gives a newcomer the limit of the bind; saying it again makes it everybody's.
-                self.socket.set(zmq.SNDHWM, self._queue_length)
             elif message == _UNSUBSCRIBED:
                 self.subscribers -= 1
-
-    def forget_sizes(self) -> None:
-        """A new layout: its frames are of another size."""
-        self._frame_bytes = 0
-
-    def _fit_queue(self, size: int) -> None:
-        """Size the queue for the largest frames: those with samples."""
-        if size <= self._frame_bytes:
-            return
-        self._frame_bytes = 2 * size  # so that it is not done again for every few bytes more
-        least, most = limits.PUBLISH_MESSAGES
-        self._queue_length = max(least, min(most, limits.PUBLISH_BYTES // size))
-        self.socket.set(zmq.SNDHWM, self._queue_length)

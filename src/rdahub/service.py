@@ -223,7 +223,6 @@ class Hub:
                 self._upstream.data(received_ns * 1e-9)
                 self._publisher.send(self._broker.extend(message, received_ns, time.time_ns()))
             case rda.Start():
-                self._publisher.forget_sizes()
                 self._publisher.send(self._broker.begin(message))
                 self._upstream.acquiring(time.monotonic())
                 log.info(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 
 from processes import Hub, hub, leftovers, simulator, unique_name
 from rdahub import rda
@@ -355,6 +356,30 @@ def test_a_hub_that_comes_back_on_other_ports_of_publishing_is_found(recorder: S
                 pass
             with pytest.raises(HubRestarted):
                 client.read(30, 31)
+
+
+def test_subscribers_that_come_and_go_while_segments_change_do_not_disturb_the_hub(
+    recorder: ScriptedRecorder, server: Hub
+) -> None:
+    # Changing a limit of the publish socket under such a storm once killed the hub inside libzmq (SEGV).
+    recorder.start()
+    publish = server.publish
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    for k in range(60):
+        sockets = [context.socket(zmq.SUB) for _ in range(8)]
+        for each in sockets:
+            each.linger = 0
+            each.subscribe(b"")
+            each.connect(publish)
+        recorder.start(n_channels=2 + k % 2 * 62)
+        recorder.blocks(3)
+        for each in sockets:
+            each.close()
+    context.term()
+    with Client() as client:
+        client.connect(server.query)
+        client.start_streaming()
+        reach(client, 60 * 60)
 
 
 def test_a_hub_that_says_goodbye_is_gone_and_read_says_so(recorder: ScriptedRecorder) -> None:
