@@ -359,27 +359,37 @@ def test_a_hub_that_comes_back_on_other_ports_of_publishing_is_found(recorder: S
 
 
 def test_subscribers_that_come_and_go_while_segments_change_do_not_disturb_the_hub(
-    recorder: ScriptedRecorder, server: Hub
+    recorder: ScriptedRecorder,
 ) -> None:
     # Changing a limit of the publish socket under such a storm once killed the hub inside libzmq (SEGV).
-    recorder.start()
-    publish = server.publish
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    for k in range(60):
-        sockets = [context.socket(zmq.SUB) for _ in range(8)]
-        for each in sockets:
-            each.linger = 0
-            each.subscribe(b"")
-            each.connect(publish)
-        recorder.start(n_channels=2 + k % 2 * 62)
-        recorder.blocks(3)
-        for each in sockets:
-            each.close()
-    context.term()
-    with Client() as client:
-        client.connect(server.query)
-        client.start_streaming()
-        reach(client, 60 * 60)
+    over = threading.Event()
+
+    def come_and_go(publish: str) -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        while not over.is_set():
+            with context.socket(zmq.SUB) as subscriber:
+                subscriber.linger = 0
+                subscriber.subscribe(b"")
+                subscriber.connect(publish)
+                subscriber.poll(2)  # long enough to be let in, short enough to leave at any moment
+        context.term()
+
+    with hub(recorder.address, "--history", "1s") as server:
+        crowd = [threading.Thread(target=come_and_go, args=(server.publish,)) for _ in range(4)]
+        for one in crowd:
+            one.start()
+        try:
+            for k in range(300):
+                recorder.start(n_channels=2 + k % 2 * 62)
+                recorder.block()
+            with Client() as client:
+                client.connect(server.query)
+                client.start_streaming()
+                reach(client, 300 * 20)
+        finally:
+            over.set()
+            for one in crowd:
+                one.join()
 
 
 def test_a_hub_that_says_goodbye_is_gone_and_read_says_so(recorder: ScriptedRecorder) -> None:
