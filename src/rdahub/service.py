@@ -268,7 +268,7 @@ class Hub:
         self._publisher.send([encode_heartbeat(beat)])
         if broker.segment_frame is not None:
             self._publisher.send([broker.segment_frame])
-        self._storage.beat(now_ns)
+        self._storage.beat(now_ns, state)
         self._storage.ring_bells()
 
     # --- questions -------------------------------------------------------------------------------------

@@ -82,10 +82,10 @@ class Storage:
             if sender and not known:
                 self._readers.append(sender)
 
-    def beat(self, now_ns: int) -> None:
-        """Leave a sign of life for local readers."""
+    def beat(self, now_ns: int, state: str) -> None:
+        """Leave a sign of life, and the Recorder's state, for local readers."""
         if self._owner is not None:
-            self._owner.beat(now_ns)
+            self._owner.beat(now_ns, state)
 
     def ring_bells(self) -> None:
         """Wake local readers: something is new. One that is gone is forgotten, a busy one skipped."""

@@ -58,7 +58,7 @@ class LocalClient(Reader):
         self._directory = default_directory() if shm_dir is None else Path(shm_dir)
         self._generation = 0
         self._ring: RingReader | None = None
-        self._reported = (-1, -1)
+        self._reported = (-1, -1, "")
         self._heard = 0.0
         self._query: QuerySocket | None = None
         self._attachment: Attachment | None = Attachment(self._name, self._directory)
@@ -145,17 +145,16 @@ class LocalClient(Reader):
     def _news(self) -> Heartbeat | None:
         """What the ring's marks say, if it is news."""
         self._follow_ring()
-        ring, timeline = self._ring, self._timeline
-        if ring is None:
+        ring, timeline, attachment = self._ring, self._timeline, self._attachment
+        if ring is None or attachment is None:
             return None
+        state = attachment.state
         next_index = ring.next_index  # before seq: the records of these rows are then counted in
-        reported = next_index, ring.seq
+        reported = next_index, ring.seq, state
         if reported == self._reported:
             return None
         self._reported = reported
-        return Heartbeat(
-            timeline.instance, timeline.state, None, ring.first_available, next_index, reported[1], 0, 0
-        )
+        return Heartbeat(timeline.instance, state, None, ring.first_available, next_index, reported[1], 0, 0)
 
     def _follow_ring(self) -> None:
         """Map the hub's newest ring if it is not the one mapped."""
@@ -194,7 +193,7 @@ class LocalClient(Reader):
             return
         self._detach()
         self._attachment = fresh
-        self._generation, self._ring, self._reported = 0, None, (-1, -1)
+        self._generation, self._ring, self._reported = 0, None, (-1, -1, "")
         self._open_query(fresh)
         fresh.hello()
 

@@ -49,7 +49,8 @@ _CONTROL_MAGIC: Final = b"RDAHUB\0\1"  # the last byte is the version of this la
 _RING_MAGIC: Final = b"RDARING\1"
 _NUMBERS: Final = 64  # offset of the int64 numbers in both headers
 _TEXT: Final = 512  # offset of the description in the control file
-_GENERATION, _BEAT = 0, 1  # numbers of the control file
+_GENERATION, _BEAT, _STATE, _COUNT = 0, 1, 2, 3  # numbers of the control file, and how many
+_STATES: Final = ("disconnected", "idle", "streaming", "stalled")
 _SHAPE: Final = struct.Struct("<qq")  # n_channels, capacity at offset 8 of a ring
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LOCK_PATIENCE: Final = 0.5  # s; another hub looking for leftovers holds a lock for microseconds
@@ -94,7 +95,7 @@ class Owner:
                 self._remove_rings()
                 _reserve(self._fd, _PAGE)
                 self._map = mmap.mmap(self._fd, _PAGE)
-                self._numbers: Marks = np.frombuffer(self._map, np.int64, 2, _NUMBERS)
+                self._numbers: Marks = np.frombuffer(self._map, np.int64, _COUNT, _NUMBERS)
                 self.bell = _bell(self.path.with_name(f"{self.path.name}.bell"))
             except OSError:
                 self.path.unlink(missing_ok=True)
@@ -112,8 +113,9 @@ class Owner:
         self._map[_TEXT : _TEXT + 4 + len(text)] = struct.pack("<I", len(text)) + text
         self._map[: len(_CONTROL_MAGIC)] = _CONTROL_MAGIC
 
-    def beat(self, now_ns: int) -> None:
-        """Leave a sign of life, on the monotonic clock."""
+    def beat(self, now_ns: int, state: str) -> None:
+        """Leave a sign of life, on the monotonic clock, and the Recorder's state."""
+        self._numbers[_STATE] = _STATES.index(state)
         self._numbers[_BEAT] = now_ns
 
     def create_ring(self, n_channels: int, capacity: int, start: int) -> Ring:
@@ -236,7 +238,7 @@ class Attachment:
         (length,) = struct.unpack_from("<I", control, _TEXT)
         self.description: dict[str, Any] = json.loads(control[_TEXT + 4 : _TEXT + 4 + length])
         self._control = control
-        self._numbers: Marks = np.frombuffer(control, np.int64, 2, _NUMBERS)
+        self._numbers: Marks = np.frombuffer(control, np.int64, _COUNT, _NUMBERS)
         try:
             self.bell = _bell(self.path.with_name(f"{self.path.name}.bell-{os.getpid()}-{id(self):x}"))
         except OSError as error:
@@ -256,6 +258,11 @@ class Attachment:
     def beat_ns(self) -> int:
         """The hub's last sign of life, on this machine's monotonic clock."""
         return int(self._numbers[_BEAT])
+
+    @property
+    def state(self) -> str:
+        """The Recorder's state when the hub last gave a sign of life."""
+        return _STATES[int(self._numbers[_STATE])]
 
     def hello(self) -> None:
         """Ask the hub to ring this reader's bell after every block."""

@@ -440,8 +440,8 @@ def test_a_reader_learns_what_the_hub_says_of_itself(shm: Path) -> None:
     assert attachment.description == DESCRIPTION
     assert attachment.generation == 0
     assert attachment.beat_ns == 0
-    owner.beat(2**53 + 1)
-    assert attachment.beat_ns == 2**53 + 1
+    owner.beat(2**53 + 1, "stalled")
+    assert (attachment.beat_ns, attachment.state) == (2**53 + 1, "stalled")
     before = attachment.is_open
     owner.close()
     assert (before, attachment.is_open) == (True, False)
