@@ -142,7 +142,8 @@ class Broker:
     def block_seconds(self) -> float:
         """Length of the blocks of this segment; 0 while unknown."""
         segment = self.segment
-        return 0.0 if segment is None or self._length is None else self._length / segment.sfreq
+        length = self._length
+        return 0.0 if segment is None or length is None or length < 0 else length / segment.sfreq
 
     # --- what the Recorder says --------------------------------------------------------------------------
 
@@ -213,7 +214,7 @@ class Broker:
         if step == 0:
             self.counters.repeated_blocks += 1
             return frames
-        if step != 1 and step % 2**24 != 1:
+        if step != 1 and not (step % 2**24 == 1 and step >= _COUNTER // 2):
             if self._judged:
                 frames += self._jump(step)
             else:

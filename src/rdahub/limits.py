@@ -22,11 +22,16 @@ go is changed."""
 SUBSCRIPTION_BYTES: Final = 64
 """Longest message a subscriber may send. Topics are one byte; 50,000 long subscriptions cost 471 MiB."""
 
+SUBSCRIPTIONS: Final = 100
+"""Messages of subscribers, and hellos of local readers, taken in one turn of the loop: a flood waits."""
+
 REPLY_MESSAGES: Final = 16
 """Answers queued for one client that does not read them; each is a page of about 1 MiB at most."""
 
 RECEIVE_CALLS: Final = 64
 """Reads from the Recorder in one turn of the loop before others get theirs."""
+DRAIN_SECONDS: Final = 0.05
+"""Of taking in what the Recorder sent before others get their turn: a backlog must not stop heartbeats."""
 HANDSHAKE_MS: Final = 3000
 """For a peer to finish its handshake; silent connections are cut after it (libzmq's default is 30 s)."""
 GOODBYE_MS: Final = 500
@@ -41,5 +46,5 @@ USER_TIMEOUT_MS: Final = 10_000
 
 LOCAL_READERS: Final = 256
 """Bells rung after each block at 2 µs each; more readers of one machine than this is a mistake."""
-LEAST_HISTORY_SECONDS: Final = 1.0
-"""Below this, shared memory counts as not to be had and the ring goes to the hub's own memory."""
+LEAST_SHARED_PART: Final = 0.01
+"""Of the history wanted: below it the ring goes to the hub's own memory and is not shared."""

@@ -40,7 +40,9 @@ class Publisher:
 
     def count_subscribers(self) -> None:
         """Take in who subscribed and who left."""
-        while int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        for _ in range(limits.SUBSCRIPTIONS):
+            if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return
             message = self.socket.recv()
             if message == _SUBSCRIBED:
                 self.subscribers += 1

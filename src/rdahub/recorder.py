@@ -49,6 +49,8 @@ class RecorderLink:
             self._result = socket.create_connection((self.host, self.port), limits.CONNECT_SECONDS)
         except OSError as error:
             self._result = error
+        except UnicodeError:
+            self._result = OSError(0, "that is no host name")
         self._ring()
 
     def finish(self) -> bool:
@@ -81,6 +83,7 @@ class RecorderLink:
             Bytes that are not RDA, with their offset.
         """
         decoder = self._decoder
+        yield from decoder.messages()  # left from a turn that was cut short
         for _ in range(limits.RECEIVE_CALLS):
             if self.socket is None:
                 return

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 import zmq
 
@@ -48,6 +48,8 @@ __all__ = ["Hub"]
 
 log = logging.getLogger(__name__)
 
+_VERSION: Final = version("rdahub")
+
 
 class Hub:
     """One hub, from bind to goodbye.
@@ -69,6 +71,7 @@ class Hub:
         self._ready = ready
         self._instance = uuid.uuid4().hex[:16]
         self._stopping = False
+        self._behind = False
         self._started = time.monotonic()
         self._recorder_info: rda.Info | None = None
         self._impedances: rda.Impedances | None = None
@@ -132,8 +135,8 @@ class Hub:
             return  # it is full: the loop will wake all the same
 
     def _turn(self, seconds: float) -> None:
-        events = dict(self._poller.poll(max(0, int(seconds * 1000) + 1)))
-        if self._link.socket is not None and self._link.socket.fileno() in events:
+        events = dict(self._poller.poll(0 if self._behind else max(0, int(seconds * 1000) + 1)))
+        if self._link.socket is not None and (self._behind or self._link.socket.fileno() in events):
             self._drain_recorder()
         if self._query in events:
             self._answer_one()
@@ -190,14 +193,20 @@ class Hub:
                 log.warning("cannot reach the Recorder at %s: %s; trying on", self.settings.recorder, error)
             return
         self._upstream.connected()
+        self._broker.set_units(())
         assert self._link.socket is not None  # noqa: S101 - finish() said so
         self._poller.register(self._link.socket.fileno(), zmq.POLLIN)
         log.info("connected to the Recorder at %s", self.settings.recorder)
 
     def _drain_recorder(self) -> None:
         try:
+            self._behind = False
+            until = time.monotonic() + limits.DRAIN_SECONDS
             for message in self._link.receive():
                 self._take(message)
+                if time.monotonic() > until:
+                    self._behind = True  # others get their turn; what is decoded already waits in the decoder
+                    break
         except RecorderLost as error:
             self._lose_recorder(str(error))
         except rda.TruncatedError as error:
@@ -205,12 +214,16 @@ class Hub:
         except rda.ProtocolError as error:
             self._broker.counters.protocol_errors += 1
             self._lose_recorder(f"what it sent is not RDA: {error}")
+        except Exception:
+            log.exception("an error of the hub's own")
+            self._lose_recorder("the hub failed on what it sent")
         self._storage.ring_bells()
 
     def _lose_recorder(self, why: str) -> None:
         if self._link.socket is not None:
             self._poller.unregister(self._link.socket.fileno())
             self._link.close()
+            self._behind = False
         self._broker.counters.reconnects += 1
         self._publisher.send(self._broker.end("lost"))
         if self._upstream.lost(time.monotonic(), why):
@@ -288,6 +301,9 @@ class Hub:
             if error.id is None:
                 return
             reply = self._answers.refuse(error.id, "BAD_REQUEST", str(error))
+        except Exception:
+            log.exception("an error of the hub's own")
+            return
         try:
             self._query.send_multipart([*envelope, reply], zmq.DONTWAIT)
         except zmq.ZMQError:  # it has gone, or does not read its answers
@@ -311,7 +327,7 @@ class Hub:
         return {
             **self._answers.describe(),
             "name": self.settings.name,
-            "version": version("rdahub"),
+            "version": _VERSION,
             "state": self._state(time.monotonic()),
             "recorder": self.settings.recorder,
             "publish": self.publish_endpoint,
@@ -325,7 +341,7 @@ class Hub:
         return {
             **self._answers.statistics(),
             "name": self.settings.name,
-            "version": version("rdahub"),
+            "version": _VERSION,
             "state": self._state(now),
             "recorder": {
                 "address": self.settings.recorder,

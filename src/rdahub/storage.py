@@ -37,7 +37,7 @@ class Storage:
         self._readers: list[str] = []
 
     def make_ring(self, n_channels: int, rows: int, start: int) -> Ring:
-        """A ring of at least `rows` samples, or of as many as there is memory for."""
+        """A ring of at least `rows` samples, or of as many as there is shared memory for."""
         wanted = rows
         while self._owner is not None:
             try:
@@ -45,16 +45,24 @@ class Storage:
             except SharedMemoryError as error:
                 log.warning("%s", error)
                 rows //= 2
-                if rows < 64:
+                if rows < wanted * limits.LEAST_SHARED_PART:
                     log.warning(
                         "the history stays in the hub's own memory; readers on this machine use Client"
                     )
+                    self._owner.withdraw_ring()
                     break
             else:
                 if rows < wanted:
                     log.warning("the history holds %d samples instead of %d", ring.capacity, wanted)
                 return ring
-        return private_ring(max(rows, 64), n_channels, start)
+        while True:
+            try:
+                return private_ring(wanted, n_channels, start)
+            except (OSError, OverflowError, ValueError, MemoryError) as error:
+                if wanted <= 1:
+                    raise
+                wanted //= 2
+                log.warning("no memory for the history (%s); trying %d samples", error, wanted)
 
     def describe(self, description: dict[str, Any]) -> None:
         """Let local readers attach."""
@@ -72,14 +80,18 @@ class Storage:
         return len(self._readers)
 
     def greet(self) -> None:
-        """Take note of readers that said hello."""
-        while self._owner is not None:
+        """Take note of readers that said hello from a bell of this hub's name; anybody else is ignored."""
+        if self._owner is None:
+            return
+        prefix = f"{self._owner.path}.bell-"
+        for _ in range(limits.SUBSCRIPTIONS):
             try:
                 _, sender = self._owner.bell.recvfrom(16)
-            except BlockingIOError:
-                return
-            known = sender in self._readers or len(self._readers) >= limits.LOCAL_READERS
-            if sender and not known:
+            except OSError:
+                return  # nothing more
+            if not isinstance(sender, str) or not sender.startswith(prefix):
+                continue
+            if sender not in self._readers and len(self._readers) < limits.LOCAL_READERS:
                 self._readers.append(sender)
 
     def beat(self, now_ns: int, state: str) -> None:
@@ -98,15 +110,7 @@ class Storage:
                 continue  # its bell has rung often enough already
             except OSError:
                 self._readers.remove(reader)
-                self._remove_stale(Path(reader))
-
-    def _remove_stale(self, bell: Path) -> None:
-        """Remove the bell of a reader that died without removing it; nothing else, whatever it was named."""
-        if self._owner is None:
-            return
-        own = self._owner.path
-        if bell.parent == own.parent and bell.name.startswith(f"{own.name}.bell-"):
-            bell.unlink(missing_ok=True)
+                Path(reader).unlink(missing_ok=True)  # it died without removing it
 
     def close(self) -> None:
         """Remove everything."""

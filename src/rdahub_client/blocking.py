@@ -16,6 +16,7 @@ from rdahub_client.errors import HubLost, NotStreaming, RdaHubError
 from rdahub_client.memory import private_ring
 from rdahub_client.query import QuerySocket, remaining_ms, set_heartbeat
 from rdahub_client.reader import Reader
+from rdahub_client.records import Segment
 from rdahub_client.ring import Ring
 from rdahub_client.verbs import Heard, Silence
 from rdahub_client.wire import BLOCK, END, GAP, HEARTBEAT, SEGMENT, Info, InfoRequest, Reply, Request, decode
@@ -24,6 +25,8 @@ __all__ = ["Client"]
 
 SILENCE: Final = 3.0
 """Seconds without any message (heartbeats come twice a second) until the hub is asked if it is there."""
+BACKLOG: Final = 10_000
+"""Messages taken in at most before a call answers: as many as may wait in this process."""
 RECEIVE_BYTES: Final = 64 << 20
 """Bytes of blocks that may wait in this process while its program computes; more is fetched from history."""
 
@@ -53,7 +56,7 @@ class Client(Reader):
     def __init__(self, buffer_size: int = 300_000, buffer_window: int = 1) -> None:
         if buffer_size < 1 or not 1 <= buffer_window <= buffer_size:
             raise ValueError("buffer_size and buffer_window are at least 1, and the window fits the buffer")
-        super().__init__()
+        super().__init__(backlog=BACKLOG)
         self._buffer_size = buffer_size
         self._buffer_window = buffer_window
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -61,6 +64,7 @@ class Client(Reader):
         self._sub: zmq.Socket[bytes] | None = None
         self._poller = zmq.Poller()
         self._publish = ""
+        self._layout: Segment | None = None
         self._heard = 0.0
         self._address = ""
 
@@ -108,7 +112,9 @@ class Client(Reader):
         self._context = zmq.Context()
         self._query = QuerySocket(self._context, endpoint)
         try:
-            self._publish = self._publish_endpoint(self.info(timeout))
+            info = self.info(timeout)
+            self._publish = self._publish_endpoint(info)
+            self._layout = info.segment
         except RdaHubError:
             self.disconnect()
             raise
@@ -175,7 +181,11 @@ class Client(Reader):
 
     def _ask(self, request: Request, deadline: float) -> Reply:
         if self._query is None:
-            raise HubLost("not connected: call connect first")
+            raise (
+                NotStreaming("not connected: call connect first")
+                if not self._address
+                else HubLost("disconnected")
+            )
         reply = self._query.ask(request, deadline)
         if isinstance(request, InfoRequest) and self._sub is not None and reply.refusal is None:
             publish = self._publish_endpoint(reply.info())
@@ -210,6 +220,6 @@ class Client(Reader):
 
     def _receive_limit(self) -> int:
         """High-water mark in messages, from the bytes a block of 20 ms has at the layout known."""
-        segment = self._timeline.segment
+        segment = self._timeline.segment or self._layout
         block_bytes = 5000.0 if segment is None else segment.n_channels * 4 * segment.sfreq * 0.02
         return int(min(max(RECEIVE_BYTES / max(block_bytes, 1.0), 100), 10_000))

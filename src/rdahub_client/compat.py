@@ -72,6 +72,7 @@ class Client:
     def __init__(self, buffer_size: int = 300_000, buffer_window: int = 1) -> None:
         self._client = _LoggingClient(buffer_size, buffer_window)
         self._segment: Segment | None = None
+        self._instance = ""
 
     @property
     def start_msg(self) -> StartMessage | None:
@@ -83,6 +84,8 @@ class Client:
         """True from `start_streaming` until `stop_streaming` or the Recorder's stop."""
         if not self._client.is_streaming or self._segment is None:
             return False
+        if self._client.instance != self._instance:
+            return False  # the hub restarted: its samples count from 0 again
         newest = self._client.start_msg
         return newest is not None and (newest.stop is None or newest.number != self._segment.number)
 
@@ -114,6 +117,7 @@ class Client:
         """Wait for a segment and follow it."""
         self._client.start_streaming(timeout)
         self._segment = self._client.start_msg
+        self._instance = self._client.instance
 
     def stop_streaming(self, write_timelog: bool = False) -> None:
         """Stop; with `write_timelog`, save when blocks arrived (hub's wall clock, s) as an .npy file."""

@@ -78,7 +78,7 @@ class HubLost(RdaHubError, ConnectionError):
 
 
 class HubRestarted(HubLost):
-    """The hub came back as a new instance: its indices count from 0 again. Said once, then it is followed."""
+    """The hub came back as a new instance: its indices count from 0 again. `read` says it once."""
 
 
 class NotStreaming(RdaHubError):

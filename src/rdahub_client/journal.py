@@ -38,12 +38,15 @@ class Journal:
         Place of the oldest record kept; places count from 0.
     before : Segment or None
         The segment that was open where the records kept begin.
+    forgotten : int
+        Number of the last segment whose end is pruned: of no use to a reader of the records.
     """
 
     def __init__(self) -> None:
         self.next_seq = 0
         self.first = 0
         self.before: Segment | None = None
+        self.forgotten = -1
         self._records: deque[Record] = deque()
         self._segments: dict[int, Segment] = {}
         self._gaps: list[Gap] = []
@@ -135,8 +138,9 @@ class Journal:
             match self._records.popleft():
                 case SegmentStart(segment):
                     self.before = segment
-                case SegmentEnd():
+                case SegmentEnd(segment):
                     self.before = None
+                    self.forgotten = segment.number
             self.first += 1
         while self._gaps and self._gaps[0].stop <= index:
             del self._gaps[0]

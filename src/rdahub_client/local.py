@@ -53,7 +53,8 @@ class LocalClient(Reader):
     """
 
     def __init__(self, name: str = "rdahub", shm_dir: Path | str | None = None) -> None:
-        super().__init__()
+        # One look at the marks tells all there is; more looks only chase what comes meanwhile.
+        super().__init__(backlog=20)
         self._name = name
         self._directory = default_directory() if shm_dir is None else Path(shm_dir)
         self._generation = 0
@@ -145,8 +146,15 @@ class LocalClient(Reader):
     def _news(self) -> Heartbeat | None:
         """What the ring's marks say, if it is news."""
         self._follow_ring()
-        ring, timeline, attachment = self._ring, self._timeline, self._attachment
-        if ring is None or attachment is None:
+        ring, attachment = self._ring, self._attachment
+        if attachment is None:
+            return None
+        if ring is None:
+            if self._generation:
+                raise SharedMemoryError(
+                    f"the hub named {self._name!r} has no shared memory left for its ring; use Client",
+                    hub=self.address,
+                )
             return None
         state = attachment.state
         next_index = ring.next_index  # before seq: the records of these rows are then counted in
@@ -154,7 +162,9 @@ class LocalClient(Reader):
         if reported == self._reported:
             return None
         self._reported = reported
-        return Heartbeat(timeline.instance, state, None, ring.first_available, next_index, reported[1], 0, 0)
+        # Its own instance, not the one this client believes in: a hub that came back must be recognised.
+        instance = attachment.description["instance"]
+        return Heartbeat(instance, state, None, ring.first_available, next_index, reported[1], 0, 0)
 
     def _follow_ring(self) -> None:
         """Map the hub's newest ring if it is not the one mapped."""
@@ -163,11 +173,14 @@ class LocalClient(Reader):
             ring = attachment.ring(generation)
             if ring is None:
                 if attachment.generation == generation:
-                    return  # not replaced, but removed: the hub is gone
+                    if attachment.is_open:  # withdrawn
+                        self._generation, self._ring = generation, None
+                    return
                 continue
             self._generation, self._ring = generation, ring
             window = self._timeline.window
-            if isinstance(window, LocalWindow):
+            same_hub = self._timeline.instance == attachment.description["instance"]
+            if isinstance(window, LocalWindow) and same_hub:
                 window.follow(ring)
 
     def _open_query(self, attachment: Attachment) -> None:

@@ -7,6 +7,7 @@ Not here: what is asked and what the answer means (`timeline`, `verbs`).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from itertools import count
 from typing import Final
@@ -75,7 +76,9 @@ class QuerySocket:
         send_again = 0.0
         while (now := time.monotonic()) < deadline or not send_again:
             if now >= send_again:
-                self._socket.send(frame)
+                # Never waits: a peer that is no hub leaves the socket without anybody to send to.
+                with contextlib.suppress(zmq.Again):
+                    self._socket.send(frame, zmq.DONTWAIT)
                 send_again = now + _SEND_AGAIN
             if self._poller.poll(remaining_ms(min(deadline, send_again))):
                 reply = decode_reply(self._socket.recv())

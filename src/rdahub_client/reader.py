@@ -7,10 +7,11 @@ Not here: deciding anything (`timeline`, `verbs`), sockets (`blocking`), shared 
 
 from __future__ import annotations
 
+import operator
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from operator import index as as_index
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -32,12 +33,20 @@ PROBE_TIMEOUT: Final = 1.0
 """The same for the short question whether it is there."""
 
 
+def as_index(value: object) -> int:
+    """Take an integer of any kind as an index; a float is a mistake that would shift samples."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"an index is an integer, not {value!r}; say round(...) or int(...)") from None
+
+
 class Reader(ABC):
     """Common part of `Client` and `LocalClient`."""
 
-    def __init__(self) -> None:
+    def __init__(self, backlog: int) -> None:
         self._timeline = Timeline(self._open_window)
-        self._verbs = Verbs(self._timeline)
+        self._verbs = Verbs(self._timeline, backlog)
         self._streams = Streams(self._verbs)
         self._streaming = False
 
@@ -71,6 +80,7 @@ class Reader(ABC):
     @property
     def instance(self) -> str:
         """The hub's instance: with an index it names one sample for ever. Empty before streaming."""
+        self._verbs.know(self._timeline.instance)
         return self._timeline.instance
 
     @property
@@ -98,7 +108,9 @@ class Reader(ABC):
         ``streaming``; ``stalled``: acquiring, but nothing comes; ``idle``: connected, not acquiring;
         ``disconnected``: no Recorder; ``unreachable``: the hub itself does not answer.
         """
-        self._refresh()
+        if self._streaming:
+            with suppress(HubLost):
+                self._run(self._verbs.catch_up(self._soon()))
         return self._timeline.state if self._timeline.reachable else "unreachable"
 
     @property
@@ -117,6 +129,8 @@ class Reader(ABC):
         """
         try:
             return self._ask(InfoRequest(), time.monotonic() + timeout).info()
+        except NotStreaming:
+            raise HubUnreachable("not connected: call connect first") from None
         except HubLost as error:
             raise HubUnreachable(
                 f"no hub answers at {self.address}; is it running, and is this its query address?"
@@ -147,10 +161,11 @@ class Reader(ABC):
         samples : ndarray of float32, shape (stop - start, n_channels), or None
             In the segment's units (µV). A read-only view of the window if the range is in it, valid until the
             next call into the client; otherwise a copy from the hub's history. None if the range is negative,
-            not there yet, overwritten, or in two segments; `read` tells which.
+            not there yet, overwritten, or in two segments, and after the hub restarted until the caller has
+            looked at the new instance's indices (`last_sample`, `segments`, ...); `read` tells which.
         """
         start, stop = as_index(start), as_index(stop)
-        held = self._timeline.held(start, stop)
+        held = self._held(start, stop)
         if held is not None:
             return held
         return self._run(self._verbs.get_data(start, stop, self._soon()))
@@ -172,7 +187,7 @@ class Reader(ABC):
             Such a range cannot exist; there is no segment yet; `start_streaming` was not called.
         """
         start, stop = as_index(start), as_index(stop)
-        held = self._timeline.held(start, stop)
+        held = self._held(start, stop)
         if held is not None:
             return held
         if not self._timeline.instance:
@@ -199,7 +214,7 @@ class Reader(ABC):
         """
         self._require_streaming("wait")
         start, stop = as_index(start), as_index(stop)
-        held = self._timeline.held(start, stop)
+        held = self._held(start, stop)
         if held is not None:
             return held
         return self._run(self._verbs.wait(start, stop, self._deadline(timeout)))
@@ -283,14 +298,20 @@ class Reader(ABC):
     ) -> None:
         self.disconnect()
 
+    def _held(self, start: int, stop: int) -> Float32 | None:
+        """The range from the window, unless the caller's indices are of an instance that is gone."""
+        if self._verbs.known_instance != self._timeline.instance:
+            return None
+        return self._timeline.held(start, stop)
+
     # --- driving -------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
+        """Take in what has come. Who is told an index by what follows is told one of the present instance."""
         if self._streaming:
-            try:
+            with suppress(HubLost):  # what is known stays known; `read` and `state` tell that the hub is gone
                 self._run(self._verbs.catch_up(self._soon()))
-            except HubLost:
-                return  # what is known stays known; `read` and `state` tell that the hub is gone
+            self._verbs.know(self._timeline.instance)
 
     def _require_streaming(self, verb: str) -> None:
         if not self._streaming:

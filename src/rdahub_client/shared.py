@@ -142,20 +142,28 @@ class Owner:
             marks: Marks = np.frombuffer(header, np.int64, MARKS, _NUMBERS)
             ring = Ring(rows, start, mirrored=True, marks=marks)
             header[: len(_RING_MAGIC)] = _RING_MAGIC
-        except OSError as error:
-            path.unlink()
+        except (OSError, OverflowError, ValueError) as error:
+            path.unlink(missing_ok=True)
             status = os.statvfs(path.parent)
             raise SharedMemoryError(
                 f"no room for {capacity} samples of {n_channels} channels in {path.parent}: "
-                f"{size} bytes needed, {status.f_bavail * status.f_frsize} free ({error.strerror})"
+                f"{size} bytes needed, {status.f_bavail * status.f_frsize} free ({error})"
             ) from None
         finally:
             os.close(fd)
         before, self._ring_path, self._generation = self._ring_path, path, generation
         self._numbers[_GENERATION] = generation
         if before is not None:
-            before.unlink()
+            before.unlink(missing_ok=True)
         return ring
+
+    def withdraw_ring(self) -> None:
+        """There is no ring to share any more; readers are told by a generation that has no file."""
+        self._generation += 1
+        self._numbers[_GENERATION] = self._generation
+        if self._ring_path is not None:
+            self._ring_path.unlink(missing_ok=True)
+            self._ring_path = None
 
     def close(self) -> None:
         """Remove every file and let go of the name. Readers keep what they have mapped."""

@@ -60,7 +60,7 @@ class Streams:
             case _:
                 raise BadRange(f"a stream starts 'live', 'oldest' or at an index from 0 on, not at {start!r}")
         journal = timeline.journal
-        cursor = Cursor(timeline.instance, index, journal.place_of(index), journal.segment_at(index))
+        cursor = Cursor(timeline.instance, index, journal.place_of(index), self._announceable(index))
         timeline.cursors.add(cursor)
         return cursor
 
@@ -140,10 +140,17 @@ class Streams:
         cursor.place += len(came)
         return Block(start, stop, samples, tuple(came))
 
+    def _announceable(self, index: int) -> Segment | None:
+        """The segment that holds a sample, if its end will be told too."""
+        journal = self._verbs.timeline.journal
+        segment = journal.segment_at(index)
+        return segment if segment is not None and segment.number > journal.forgotten else None
+
     def _find_segment(self, cursor: Cursor, boundary: int) -> Event:
         """The segment that holds the next sample, if its start is pruned; what lies before it is lost."""
-        for segment in self._verbs.timeline.journal.segments:
-            if segment.stop is None or segment.stop > cursor.index:
+        journal = self._verbs.timeline.journal
+        for segment in journal.segments:
+            if segment.number > journal.forgotten and (segment.stop is None or segment.stop > cursor.index):
                 if segment.start <= cursor.index:
                     cursor.segment = segment
                     return SegmentStart(segment)
@@ -165,7 +172,7 @@ class Streams:
         self._verbs.know(timeline.instance)
         cursor.index = 0
         cursor.place = timeline.journal.place_of(cursor.index)
-        cursor.unannounced = timeline.journal.segment_at(cursor.index)
+        cursor.unannounced = self._announceable(cursor.index)
         if segment is None:
             return (yield from self._next(cursor, deadline))
         return SegmentEnd(replace(segment, stop=end, ended="lost"), "hub_restart")

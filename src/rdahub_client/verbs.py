@@ -79,12 +79,20 @@ Verb: TypeAlias = Generator[Step, Heard, Result]
 class Verbs:
     """The verbs over one timeline.
 
+    Parameters
+    ----------
+    backlog : int
+        Messages taken in at most before a call answers; data that come faster than they can be taken in would
+        otherwise hold it up for ever.
+
     Ranges are absolute and half-open; answers are float32 of shape (stop - start, n_channels).
     """
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, backlog: int) -> None:
         self.timeline = timeline
-        self._known_instance = ""
+        self.known_instance = ""
+        """The instance the caller's indices belong to."""
+        self._backlog = backlog
 
     # --- keeping up ----------------------------------------------------------------------------------
 
@@ -103,7 +111,7 @@ class Verbs:
                 if not (yield from self.pause(deadline)):
                     raise StartTimeout(why) from None
                 timeline.doubt()
-        self._known_instance = timeline.instance
+        self.known_instance = timeline.instance
 
     def catch_up(self, deadline: float | None) -> Verb[None]:
         """Apply everything that has arrived, without waiting for more.
@@ -112,8 +120,9 @@ class Verbs:
         next ones nothing until the silence has lasted as long again.
         """
         yield from self.settle(deadline)
-        while (yield from self.listen(NOW, deadline)):
-            pass
+        for _ in range(self._backlog):
+            if not (yield from self.listen(NOW, deadline)):
+                return
 
     def listen(self, deadline: float | None, settle_by: float | None = None) -> Verb[bool]:
         """Wait for one message and apply it; False when the deadline has passed."""
@@ -146,15 +155,15 @@ class Verbs:
             timeline.settle(request, reply)
 
     def know(self, instance: str) -> None:
-        """From here on indices of this instance are meant."""
-        self._known_instance = instance
+        """From here on the caller's indices are of this instance."""
+        self.known_instance = instance
 
     def _recognise(self) -> None:
-        """Say once that the hub is another instance: indices of the old one mean nothing here."""
-        before, self._known_instance = self._known_instance, self.timeline.instance
-        if before != self._known_instance:
+        """Refuse indices of another instance than the hub is now."""
+        if self.known_instance != self.timeline.instance:
             raise HubRestarted(
-                f"the hub restarted: instance {before} is gone, {self._known_instance} counts from 0 again",
+                f"the hub restarted: instance {self.known_instance} is gone, {self.timeline.instance} "
+                "counts from 0 again",
                 first_available=self.timeline.first_available,
                 next_index=self.timeline.next_index,
             )
@@ -164,25 +173,32 @@ class Verbs:
     def get_data(self, start: int, stop: int, deadline: float | None) -> Verb[Float32 | None]:
         """The range, or None if it is not to be had now."""
         try:
-            return (yield from self.read(start, stop, deadline))
+            return (yield from self._look(start, stop, deadline))
         except RdaHubError:
             return None
 
     def read(self, start: int, stop: int, deadline: float | None) -> Verb[Float32]:
-        """The range, or the reason why not as an error."""
+        """The range, or the reason why not as an error. A restart is said once; the caller knows then."""
         try:
-            yield from self.catch_up(deadline)
-        except HubLost:
-            if (held := self.timeline.held(start, stop)) is not None:
-                return held
+            return (yield from self._look(start, stop, deadline))
+        except HubRestarted:
+            self.know(self.timeline.instance)
             raise
-        self._recognise()
-        try:
-            return (yield from self.find(start, stop, deadline))
         except NotYetAvailable as error:
             if self.timeline.ended:
                 raise HubLost("the hub has ended", requested=error.requested) from None
             raise
+
+    def _look(self, start: int, stop: int, deadline: float | None) -> Verb[Float32]:
+        try:
+            yield from self.catch_up(deadline)
+        except HubLost:
+            self._recognise()
+            if (held := self.timeline.held(start, stop)) is not None:
+                return held
+            raise
+        self._recognise()
+        return (yield from self.find(start, stop, deadline))
 
     def wait(self, start: int, stop: int, deadline: float | None) -> Verb[Float32 | None]:
         """The range as soon as it is complete; None when the deadline passes or it can never come."""
@@ -217,7 +233,6 @@ class Verbs:
                     return None
             except HubLost:
                 pass
-        self._known_instance = timeline.instance
         stop = timeline.next_index
         segment = timeline.segment
         if segment is None or stop - n < segment.start:

@@ -159,7 +159,7 @@ class LossyReader(Reader):
     def __init__(
         self, hub: FakeHub, chance: random.Random, loss: float = 0.0, window_rows: int = 300
     ) -> None:
-        super().__init__()
+        super().__init__(backlog=10_000)
         self.hub = hub
         self.chance = chance
         self.loss = loss
