@@ -16,7 +16,7 @@ from importlib.metadata import version
 
 from rdahub.brainvision import RecordingError
 from rdahub.config import COMMANDS, SettingError, load
-from rdahub.endpoints import BindError
+from rdahub.endpoints import BindError, UnsafeEndpoint
 from rdahub_client.errors import HubUnreachable, RdaHubError
 
 __all__ = ["main"]
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         _tidy_up_when_told_to_end()
         exit_code = importlib.import_module(f"rdahub.commands.{command}").run(settings)
-    except (SettingError, HubUnreachable, RecordingError) as error:
+    except (SettingError, UnsafeEndpoint, HubUnreachable, RecordingError) as error:
         return _fail(f"{program}: {error}", 2)
     except (RdaHubError, BindError, ValueError) as error:
         return _fail(f"{program}: {error}", 1)

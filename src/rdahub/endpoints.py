@@ -9,11 +9,15 @@ import ipaddress
 
 import zmq
 
-__all__ = ["BindError", "beside", "bind"]
+__all__ = ["BindError", "UnsafeEndpoint", "beside", "bind"]
 
 
 class BindError(Exception):
     """An endpoint that cannot be listened on; the text says why and what to do."""
+
+
+class UnsafeEndpoint(BindError):
+    """An endpoint open to a network without encryption, and nobody said that this is meant."""
 
 
 def bind(socket: zmq.Socket[bytes], endpoint: str, insecure: bool, setting: str) -> str:
@@ -31,7 +35,7 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, insecure: bool, setting: str)
     if endpoint.endswith(":0"):
         endpoint = f"{endpoint[:-1]}*"
     if not insecure and not _is_local(endpoint):
-        raise BindError(
+        raise UnsafeEndpoint(
             f"--{setting} {endpoint} is open to the network and unencrypted; "
             "bind 127.0.0.1, or say --insecure if everyone on that network may read the EEG"
         )

@@ -37,6 +37,9 @@ HANDSHAKE_MS: Final = 3000
 GOODBYE_MS: Final = 500
 """For the last messages to leave at shutdown, which ends within 2 s."""
 
+LAST_QUESTIONS_SECONDS: Final = 0.2
+"""At shutdown, for readers on this machine to ask for the last records."""
+
 CONNECT_SECONDS: Final = 5.0
 """For one attempt to reach the Recorder."""
 KEEPALIVE_SECONDS: Final = 5

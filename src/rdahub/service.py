@@ -153,11 +153,19 @@ class Hub:
         self._publisher.send([encode_end(End(self._instance))])
         self._link.close()
         self._storage.ring_bells()
+        self._answer_last_questions()
         self._storage.close()
         self._context.destroy(linger=limits.GOODBYE_MS)
         self._wake.close()
         self._woken.close()
         log.info("hub %s has ended", self.settings.name)
+
+    def _answer_last_questions(self) -> None:
+        """Readers on this machine were just told of the end; what led to it they ask for now."""
+        until = time.monotonic() + limits.LAST_QUESTIONS_SECONDS
+        while self._storage.local_readers and (left := until - time.monotonic()) > 0:
+            if self._query in dict(self._poller.poll(int(left * 1000) + 1)):
+                self._answer_one()
 
     # --- sockets ---------------------------------------------------------------------------------------
 

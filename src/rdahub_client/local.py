@@ -114,11 +114,13 @@ class LocalClient(Reader):
             attachment = self._attachment
             if attachment is None:
                 return None
-            if not attachment.is_open and self._timeline.instance == attachment.description["instance"]:
-                if not self._timeline.ended:
-                    return End(self._timeline.instance)
-            elif (news := self._news()) is not None:
+            over = not attachment.is_open and self._timeline.instance == attachment.description["instance"]
+            # After the end only news that leaves no question open: nobody is there to answer.
+            settled = self._ring is not None and self._ring.seq == self._timeline.journal.next_seq
+            if (not over or settled) and (news := self._news()) is not None:
                 return news
+            if over and not self._timeline.ended:
+                return End(self._timeline.instance)
             silent = self._heard + SILENCE
             until = silent if deadline is None else min(deadline, silent)
             poller = select.poll()

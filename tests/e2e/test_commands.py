@@ -165,7 +165,7 @@ def test_a_name_belongs_to_one_hub(stack: ExitStack) -> None:
 def test_the_network_is_not_served_in_the_clear_by_accident(which: str, stack: ExitStack) -> None:
     endpoints = {"query": FREE, "publish": FREE, which: "tcp://0.0.0.0:0"}
     flags = [f"--{key}={value}" for key, value in endpoints.items()]
-    said = refused("serve", "--recorder=127.0.0.1:1", "--name", unique_name(), *flags, code=1)
+    said = refused("serve", "--recorder=127.0.0.1:1", "--name", unique_name(), *flags, code=2)
     assert f"--{which}" in said
     assert "--insecure" in said
     server = stack.enter_context(hub("127.0.0.1:1", "--insecure", **{which: endpoints[which]}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import sys
@@ -484,6 +485,22 @@ def test_a_ring_file_that_a_cleaner_removed_does_not_end_the_hub(
         recorder.start(n_channels=3)
         recorder.block()
         reach(client, 40)
+
+
+def test_a_reader_on_the_machine_has_the_last_samples_of_a_hub_that_ends(recorder: ScriptedRecorder) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(hub(recorder.address))
+        client = stack.enter_context(LocalClient(server.name))
+        recorder.start()
+        client.start_streaming()
+        recorder.blocks(5)
+        reach(client, 100)
+        server.send(signal.SIGTERM)
+        events = client.stream(0, timeout=10)
+        kinds: list[type] = []
+        while not kinds or kinds[-1] is not SegmentEnd:
+            kinds.append(type(next(events)))
+        np.testing.assert_array_equal(client.read(0, 100), values(0, 100, 2))
 
 
 def test_a_hub_that_says_goodbye_is_gone_and_read_says_so(recorder: ScriptedRecorder) -> None:

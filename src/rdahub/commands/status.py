@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from typing import Any
 
@@ -18,8 +19,17 @@ from rdahub_client.wire import StatsRequest
 def run(settings: StatusSettings) -> int:
     """Print the state. 0: streaming, 1: up but no data; unreachable is an error with exit code 2."""
     status = fetch(settings.hub, settings.timeout)
-    print(json.dumps(status, allow_nan=True) if settings.json else describe(status))
+    print(json.dumps(_without_nan(status), allow_nan=False) if settings.json else describe(status))
     return 0 if status["state"] == "streaming" else 1
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN and no infinity: what is no number becomes null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def fetch(hub: str, timeout: float) -> dict[str, Any]:

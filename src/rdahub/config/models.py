@@ -121,7 +121,8 @@ class ServeSettings(CommonSettings):
     @field_validator("query", "publish")
     @classmethod
     def _check_endpoint(cls, value: str | None) -> str | None:
-        if value is None or re.fullmatch(r"ipc://.+|tcp://.+:(\d{1,5}|\*)", value):
+        match = re.fullmatch(r"ipc://.+|tcp://.+:(\d{1,5}|\*)", value or "")
+        if value is None or (match and int((match[1] or "0").replace("*", "0")) < 65536):
             return value
         raise ValueError(f"an endpoint is tcp://HOST:PORT or ipc://PATH, not {value!r}")
 
