@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__: list[str] = []
-
 HEARTBEAT_SECONDS: Final = 0.5
 """Between heartbeats on the publish socket: silence is told from loss within two of them."""
 

@@ -180,12 +180,10 @@ class Client(Reader):
         return None
 
     def _ask(self, request: Request, deadline: float) -> Reply:
+        if not self._address:
+            raise NotStreaming("not connected: call connect first")
         if self._query is None:
-            raise (
-                NotStreaming("not connected: call connect first")
-                if not self._address
-                else HubLost("disconnected")
-            )
+            raise HubLost("disconnected")
         reply = self._query.ask(request, deadline)
         if isinstance(request, InfoRequest) and self._sub is not None and reply.refusal is None:
             publish = self._publish_endpoint(reply.info())
