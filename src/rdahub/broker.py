@@ -78,6 +78,8 @@ class Counters:
     requests: int = 0
     refused: int = 0
     undelivered: int = 0
+    refused_peers: int = 0
+    cut_peers: int = 0
 
 
 class Broker:

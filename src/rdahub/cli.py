@@ -1,7 +1,7 @@
 """The command line: which command, its settings, its exit code.
 
 Rule: a user's mistake is one line on stderr, never a traceback. Exit codes: 0 done; 1 it could not be done;
-2 a wrong setting, or no hub at the address. Logs go to stderr.
+2 a wrong setting, or no hub at the address that lets this client in. Logs go to stderr.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib.metadata import version
 from rdahub.brainvision import RecordingError
 from rdahub.config import COMMANDS, SettingError, load
 from rdahub.endpoints import BindError, UnsafeEndpoint
-from rdahub_client.errors import HubUnreachable, RdaHubError
+from rdahub_client.errors import AuthError, HubUnreachable, RdaHubError
 
 __all__ = ["main"]
 
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         _tidy_up_when_told_to_end()
         exit_code = importlib.import_module(f"rdahub.commands.{command}").run(settings)
-    except (SettingError, UnsafeEndpoint, HubUnreachable, RecordingError) as error:
+    except (SettingError, UnsafeEndpoint, HubUnreachable, AuthError, RecordingError) as error:
         return _fail(f"{program}: {error}", 2)
     except (RdaHubError, BindError, ValueError) as error:
         return _fail(f"{program}: {error}", 1)

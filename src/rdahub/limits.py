@@ -21,10 +21,43 @@ SUBSCRIPTION_BYTES: Final = 64
 """Longest message a subscriber may send. Topics are one byte; 50,000 long subscriptions cost 471 MiB."""
 
 SUBSCRIPTIONS: Final = 100
-"""Messages of subscribers, and hellos of local readers, taken in one turn of the loop: a flood waits."""
+"""Messages of subscribers, and hellos of local readers, taken in one turn of the loop: a flood waits. As many
+of one subscriber may wait unread."""
+SUBSCRIPTIONS_PER_BEAT: Final = 64
+"""Subscriptions of one peer between two heartbeats; a client makes five. One without a key that makes 50,000
+short ones would cost 82 MiB."""
+CURVE_BYTES: Final = 512
+"""Besides the above, for the messages of a CURVE handshake (300 are too few) and for encryption."""
 
-REPLY_MESSAGES: Final = 16
-"""Answers queued for one client that does not read them; each is a page of about 1 MiB at most."""
+REQUESTS_UNREAD: Final = 16
+"""Requests of one client that libzmq takes off the network before the hub reads them."""
+REQUESTS_PER_TURN: Final = 16
+"""Requests read in one turn of the loop, 10 µs each: live blocks wait no longer than that."""
+QUESTIONS_PER_CLIENT: Final = 8
+"""Questions of one client that wait for their turn; beyond it the answer is BUSY."""
+QUESTIONS_WAITING: Final = 512
+"""The same for all clients together: at 0.3 ms a page none waits longer than 0.2 s."""
+REPLY_MESSAGES: Final = 2
+"""Answers queued for one client that does not read them; each is a page of about 1 MiB at most. More are
+dropped, and asked for again by a client that still wants them."""
+
+HANDSHAKES: Final = 32
+"""Handshakes looked at in one turn of the loop, some 20 µs each."""
+SELDOM_SECONDS: Final = 10.0
+"""Between log lines of a kind that a peer could cause without end."""
+
+MEMORY_BYTES: Final = 24 << 20
+"""Of memory beyond what the hub uses by itself. What libzmq cannot bound peer by peer (a message whose end
+never comes, thousands of connections) is cut here: the sockets are opened anew, which drops all peers and
+frees everything; clients come back at once and repair what they missed."""
+MEMORY_SECONDS: Final = 0.1
+"""Between looks at it: a peer on the same machine fills 17 MiB in that time."""
+CURE_SECONDS: Final = 0.3
+"""For the memory of a closed socket to be free; then it is the other socket's turn."""
+REOPEN_SECONDS: Final = 2.0
+"""For a closed socket to let go of its address; it takes milliseconds."""
+DESCRIPTORS: Final = 4096
+"""Open files the hub asks the system for: a connection takes one, also one that says nothing for 3 s."""
 
 RECEIVE_CALLS: Final = 64
 """Reads from the Recorder in one turn of the loop before others get theirs."""

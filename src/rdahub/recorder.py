@@ -39,6 +39,8 @@ class RecorderLink:
         self._ring = ring
         self._result: socket.socket | OSError | None = None
         self._decoder = rda.Decoder()
+        self._spare: socket.socket | None = None
+        """For the next attempt: a flood of peers may have taken every descriptor by then."""
 
     def begin(self) -> None:
         """Start an attempt to connect."""
@@ -46,12 +48,35 @@ class RecorderLink:
 
     def _connect(self) -> None:
         try:
-            self._result = socket.create_connection((self.host, self.port), limits.CONNECT_SECONDS)
+            self._result = self._reach()
         except OSError as error:
             self._result = error
         except UnicodeError:
             self._result = OSError(0, "that is no host name")
         self._ring()
+
+    def _reach(self) -> socket.socket:
+        """As `socket.create_connection`, but with the spare socket if it fits."""
+        failure = OSError(0, "that host name has no address")
+        for family, kind, *_, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+            spare, self._spare = self._spare, None
+            if spare is not None and spare.family != family:
+                spare.close()
+                spare = None
+            connection = None
+            try:
+                connection = spare or socket.socket(family, kind)
+                connection.settimeout(limits.CONNECT_SECONDS)
+                connection.connect(address)
+            except OSError as error:
+                if connection is not None:
+                    connection.close()
+                    with contextlib.suppress(OSError):
+                        self._spare = socket.socket(family, kind)
+                failure = error
+            else:
+                return connection
+        raise failure
 
     def finish(self) -> bool:
         """Take the outcome of an attempt, if there is one. True if connected now.
@@ -67,6 +92,8 @@ class RecorderLink:
         if isinstance(result, OSError):
             raise RecorderLost(result.strerror or str(result))
         result.setblocking(False)
+        with contextlib.suppress(OSError):
+            self._spare = socket.socket(result.family, socket.SOCK_STREAM)
         _watch(result)
         self.socket = result
         self._decoder = rda.Decoder()
@@ -99,11 +126,18 @@ class RecorderLink:
             decoder.buffer_updated(n)
             yield from decoder.messages()
 
-    def close(self) -> None:
-        """Drop the connection."""
+    def drop(self) -> None:
+        """Close the connection."""
         if self.socket is not None:
             self.socket.close()
             self.socket = None
+
+    def close(self) -> None:
+        """Close everything."""
+        self.drop()
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
 
 
 def _watch(connection: socket.socket) -> None:

@@ -2,7 +2,7 @@
 
 Rule: it moves bytes and time and decides nothing; the Recorder is drained first, always. One thread.
 A block's path: `recorder` -> `broker.extend` (index, ring, frame) -> publish socket.
-A question's path: query socket -> `wire.decode_request` -> `broker.answer` -> query socket.
+A question's path: query socket -> `questions` (decoded, in its turn) -> `answers` -> query socket.
 """
 
 from __future__ import annotations
@@ -24,21 +24,17 @@ from rdahub import limits, rda
 from rdahub.answers import Answers
 from rdahub.broker import Broker, History
 from rdahub.config import ServeSettings, recorder_address
-from rdahub.endpoints import bind
-from rdahub.publisher import Publisher
+from rdahub.entrance import Entrance
 from rdahub.recorder import RecorderLink, RecorderLost
 from rdahub.storage import Storage
 from rdahub.upstream import Upstream
-from rdahub_client.query import set_heartbeat
 from rdahub_client.wire import (
-    MAX_REQUEST,
-    BadRequest,
     End,
     Heartbeat,
     InfoRequest,
     PingRequest,
+    Request,
     StatsRequest,
-    decode_request,
     encode_end,
     encode_heartbeat,
     encode_reply,
@@ -85,13 +81,16 @@ class Hub:
             self._instance, History(settings.history, settings.history_bytes), self._storage.make_ring
         )
         self._answers = Answers(self._broker)
-        self._context = zmq.Context()
         try:
-            self._open_sockets()
+            self._entrance = Entrance(settings, self._answer, self._answers.refuse, self._broker.counters)
         except BaseException:
-            self._context.destroy(0)
             self._storage.close()
             raise
+        self._publisher = self._entrance.publisher
+        self.query_endpoint = self._entrance.questions.door.endpoint
+        self.publish_endpoint = self._publisher.door.endpoint
+        self._storage.describe({"instance": self._instance, **self._entrance.describe()})
+        self._watch_sockets()
 
     # --- life ------------------------------------------------------------------------------------------
 
@@ -116,6 +115,8 @@ class Hub:
                     last_state = state
                     next_beat = now + limits.HEARTBEAT_SECONDS
                     self._beat(state)
+                if self._entrance.mind(now):
+                    self._watch_sockets()
                 if self._upstream.wants_connection(now):
                     self._upstream.attempting()
                     self._link.begin()
@@ -134,14 +135,19 @@ class Hub:
         except BlockingIOError:
             return  # it is full: the loop will wake all the same
 
+    def _watch_sockets(self) -> None:
+        self._poller = zmq.Poller()
+        recorder = None if self._link.socket is None else self._link.socket.fileno()
+        for each in (*self._entrance.sockets(), self._woken.fileno(), self._storage.bell_fd, recorder):
+            if each is not None:
+                self._poller.register(each, zmq.POLLIN)
+
     def _turn(self, seconds: float) -> None:
-        events = dict(self._poller.poll(0 if self._behind else max(0, int(seconds * 1000) + 1)))
+        busy = self._behind or self._entrance.questions.waiting
+        events = dict(self._poller.poll(0 if busy else max(0, int(seconds * 1000) + 1)))
         if self._link.socket is not None and (self._behind or self._link.socket.fileno() in events):
             self._drain_recorder()
-        if self._query in events:
-            self._answer_one()
-        if self._publisher.socket in events:
-            self._publisher.count_subscribers()
+        self._entrance.serve(events)
         if self._woken.fileno() in events:
             self._woken.recv(4096)
             self._finish_attempt()
@@ -155,7 +161,7 @@ class Hub:
         self._storage.ring_bells()
         self._answer_last_questions()
         self._storage.close()
-        self._context.destroy(linger=limits.GOODBYE_MS)
+        self._entrance.close()
         self._wake.close()
         self._woken.close()
         log.info("hub %s has ended", self.settings.name)
@@ -164,31 +170,7 @@ class Hub:
         """Readers on this machine were just told of the end; what led to it they ask for now."""
         until = time.monotonic() + limits.LAST_QUESTIONS_SECONDS
         while self._storage.local_readers and (left := until - time.monotonic()) > 0:
-            if self._query in dict(self._poller.poll(int(left * 1000) + 1)):
-                self._answer_one()
-
-    # --- sockets ---------------------------------------------------------------------------------------
-
-    def _open_sockets(self) -> None:
-        query = self._context.socket(zmq.ROUTER)
-        set_heartbeat(query)
-        query.set(zmq.HANDSHAKE_IVL, limits.HANDSHAKE_MS)
-        query.set(zmq.MAXMSGSIZE, MAX_REQUEST)
-        query.set(zmq.SNDHWM, limits.REPLY_MESSAGES)
-        query.set(zmq.ROUTER_MANDATORY, 1)
-        self._query = query
-        self._publisher = Publisher(self._context)
-        insecure = self.settings.insecure
-        self.query_endpoint = bind(query, self.settings.query, insecure, "query")
-        self.publish_endpoint = bind(
-            self._publisher.socket, self.settings.publish_endpoint(), insecure, "publish"
-        )
-        self._poller = zmq.Poller()
-        for readable in (query, self._publisher.socket, self._woken.fileno()):
-            self._poller.register(readable, zmq.POLLIN)
-        if (bell := self._storage.bell_fd) is not None:
-            self._poller.register(bell, zmq.POLLIN)
-        self._storage.describe({"instance": self._instance, "query": self.query_endpoint})
+            self._entrance.serve(dict(self._poller.poll(int(left * 1000) + 1)))
 
     # --- Recorder --------------------------------------------------------------------------------------
 
@@ -230,7 +212,7 @@ class Hub:
     def _lose_recorder(self, why: str) -> None:
         if self._link.socket is not None:
             self._poller.unregister(self._link.socket.fileno())
-            self._link.close()
+            self._link.drop()
             self._behind = False
         self._broker.counters.reconnects += 1
         self._publisher.send(self._broker.end("lost"))
@@ -291,34 +273,12 @@ class Hub:
             self._publisher.send([broker.segment_frame])
         self._storage.beat(now_ns, state)
         self._storage.ring_bells()
+        if self._entrance.beat():
+            self._watch_sockets()
 
     # --- questions -------------------------------------------------------------------------------------
 
-    def _answer_one(self) -> None:
-        """Answer one request; the Recorder gets its turn before the next."""
-        *envelope, frame = self._query.recv_multipart()
-        # DEALER sends the request alone, REQ an empty part before it, REQ_CORRELATE a number before that.
-        if not 1 <= len(envelope) <= 3 or (len(envelope) > 1 and envelope[-1]):
-            self._broker.counters.refused += 1
-            return
-        self._broker.counters.requests += 1
-        try:
-            reply = self._answer(frame)
-        except BadRequest as error:
-            self._broker.counters.refused += 1
-            if error.id is None:
-                return
-            reply = self._answers.refuse(error.id, "BAD_REQUEST", str(error))
-        except Exception:
-            log.exception("an error of the hub's own")
-            return
-        try:
-            self._query.send_multipart([*envelope, reply], zmq.DONTWAIT)
-        except zmq.ZMQError:  # it has gone, or does not read its answers
-            self._broker.counters.undelivered += 1
-
-    def _answer(self, frame: bytes) -> bytes:
-        request = decode_request(frame)
+    def _answer(self, request: Request) -> bytes:
         match request:
             case InfoRequest():
                 return encode_reply(request.id, {"ok": True, **self._info()})

@@ -2,10 +2,12 @@
 
 from rdahub_client.blocking import Client
 from rdahub_client.errors import (
+    AuthError,
     BadRange,
     HubLost,
     HubRestarted,
     HubUnreachable,
+    KeyFileError,
     NoSegment,
     NotStreaming,
     NotYetAvailable,
@@ -22,6 +24,7 @@ from rdahub_client.local import LocalClient
 from rdahub_client.records import Block, Event, Gap, Marker, Segment, SegmentEnd, SegmentStart
 
 __all__ = [
+    "AuthError",
     "BadRange",
     "Block",
     "Client",
@@ -30,6 +33,7 @@ __all__ = [
     "HubLost",
     "HubRestarted",
     "HubUnreachable",
+    "KeyFileError",
     "LocalClient",
     "Marker",
     "NoSegment",

@@ -13,9 +13,10 @@ import zmq
 
 from rdahub_client.address import Address, publish_endpoint, query_endpoint
 from rdahub_client.errors import HubLost, NotStreaming, RdaHubError
+from rdahub_client.keys import KeyFile, client_keys
 from rdahub_client.memory import private_ring
 from rdahub_client.query import QuerySocket, remaining_ms, set_heartbeat
-from rdahub_client.reader import Reader
+from rdahub_client.reader import SILENCE, Reader
 from rdahub_client.records import Segment
 from rdahub_client.ring import Ring
 from rdahub_client.verbs import Heard, Silence
@@ -23,8 +24,6 @@ from rdahub_client.wire import BLOCK, END, GAP, HEARTBEAT, SEGMENT, Info, InfoRe
 
 __all__ = ["Client"]
 
-SILENCE: Final = 3.0
-"""Seconds without any message (heartbeats come twice a second) until the hub is asked if it is there."""
 BACKLOG: Final = 10_000
 """Messages taken in at most before a call answers: as many as may wait in this process."""
 RECEIVE_BYTES: Final = 64 << 20
@@ -40,6 +39,15 @@ class Client(Reader):
         Samples kept in this client's window; older ones are fetched from the hub.
     buffer_window : int
         Longest range promised as one contiguous view. Here every range in the window is.
+    curve_key : path, optional
+        This client's own ``NAME.key_secret``, for a hub that wants keys.
+    server_key : path, optional
+        The ``.key`` file of the hub; the client then talks to no other.
+
+    Raises
+    ------
+    KeyFileError
+        A key file is missing, damaged, or can be read by others.
 
     Notes
     -----
@@ -53,12 +61,24 @@ class Client(Reader):
     ...     newest = client.poll(250)
     """
 
-    def __init__(self, buffer_size: int = 300_000, buffer_window: int = 1) -> None:
+    def __init__(
+        self,
+        buffer_size: int = 300_000,
+        buffer_window: int = 1,
+        *,
+        curve_key: KeyFile | None = None,
+        server_key: KeyFile | None = None,
+    ) -> None:
+        if not isinstance(buffer_size, int):
+            raise TypeError(
+                f"buffer_size is a number of samples, not {buffer_size!r}; addresses go to connect"
+            )
         if buffer_size < 1 or not 1 <= buffer_window <= buffer_size:
             raise ValueError("buffer_size and buffer_window are at least 1, and the window fits the buffer")
         super().__init__(backlog=BACKLOG)
         self._buffer_size = buffer_size
         self._buffer_window = buffer_window
+        self._keys = client_keys(curve_key, server_key)
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._query: QuerySocket | None = None
         self._sub: zmq.Socket[bytes] | None = None
@@ -66,6 +86,7 @@ class Client(Reader):
         self._publish = ""
         self._layout: Segment | None = None
         self._heard = 0.0
+        self._deaf = False
         self._address = ""
 
     @property
@@ -88,7 +109,7 @@ class Client(Reader):
         """The hub's query endpoint."""
         return self._address
 
-    def connect(self, address: Address = "127.0.0.1", timeout: float = 5) -> None:
+    def connect(self, address: Address = "127.0.0.1", timeout: float | None = 5) -> None:
         """Find the hub.
 
         Parameters
@@ -96,13 +117,15 @@ class Client(Reader):
         address : str or tuple of (str, int)
             ``"host"``, ``"host:port"``, ``("host", port)``, ``"tcp://host:port"`` or ``"ipc://path"``; the
             port is 5570 where none is given.
-        timeout : float
-            Seconds.
+        timeout : float or None
+            Seconds; None waits for ever.
 
         Raises
         ------
         HubUnreachable
             No hub answered in time.
+        AuthError
+            The hub and this client do not accept each other's keys, or only one of them has any.
         ValueError
             The address cannot be one.
         """
@@ -110,7 +133,7 @@ class Client(Reader):
         self.disconnect()
         self._address = endpoint
         self._context = zmq.Context()
-        self._query = QuerySocket(self._context, endpoint)
+        self._query = QuerySocket(self._context, endpoint, self._keys)
         try:
             info = self.info(timeout)
             self._publish = self._publish_endpoint(info)
@@ -172,22 +195,26 @@ class Client(Reader):
         until = silent if deadline is None else min(deadline, silent)
         if self._sub is not None and self._poller.poll(remaining_ms(until)):
             self._heard = time.monotonic()
+            self._deaf = False
             return decode(self._sub.recv())
         now = time.monotonic()
         if now >= silent:
             self._heard = now
+            self._deaf = True
             return Silence()
         return None
 
-    def _ask(self, request: Request, deadline: float) -> Reply:
+    def _ask(self, request: Request, deadline: float | None, patience: float) -> Reply:
         if not self._address:
             raise NotStreaming("not connected: call connect first")
         if self._query is None:
             raise HubLost("disconnected")
-        reply = self._query.ask(request, deadline)
+        reply = self._query.ask(request, deadline, patience)
         if isinstance(request, InfoRequest) and self._sub is not None and reply.refusal is None:
             publish = self._publish_endpoint(reply.info())
-            if publish != self._publish:  # the hub came back with another port
+            # The hub came back with another port; or it is there, but its publish socket is not heard: libzmq
+            # gave up (it never tries again after a refused key, even if the key is allowed later).
+            if publish != self._publish or self._deaf:
                 self._publish = publish
                 self._subscribe()
         return reply
@@ -202,6 +229,8 @@ class Client(Reader):
         sub = self._context.socket(zmq.SUB)
         set_heartbeat(sub)
         sub.set(zmq.IPV6, 1)
+        if self._keys is not None:
+            self._keys.lock(sub)
         sub.set(zmq.RCVHWM, self._receive_limit())
         for topic in (BLOCK, SEGMENT, GAP, HEARTBEAT, END):
             sub.subscribe(topic)
@@ -209,6 +238,7 @@ class Client(Reader):
         self._sub = sub
         self._poller.register(sub, zmq.POLLIN)
         self._heard = time.monotonic()
+        self._deaf = False
 
     def _unsubscribe(self) -> None:
         if self._sub is not None:

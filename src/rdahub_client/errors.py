@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AuthError",
     "BadRange",
     "HubLost",
     "HubRestarted",
     "HubUnreachable",
+    "KeyFileError",
     "NoSegment",
     "NotStreaming",
     "NotYetAvailable",
@@ -23,6 +25,7 @@ __all__ = [
     "SharedMemoryError",
     "StartTimeout",
     "StreamTimeout",
+    "Unanswered",
     "WireError",
 ]
 
@@ -77,6 +80,18 @@ class HubLost(RdaHubError, ConnectionError):
     """The hub stopped answering or said goodbye."""
 
 
+class AuthError(HubLost, PermissionError):
+    """The hub and this client do not accept each other's keys, or only one of them has any.
+
+    Keys may be put right while a program runs, so to a client that is streaming this is one way of having
+    lost its hub: it goes on trying.
+    """
+
+
+class Unanswered(HubLost):
+    """No answer yet when the caller's own time-out passed; the hub may still be there."""
+
+
 class HubRestarted(HubLost):
     """The hub came back as a new instance: its indices count from 0 again. `read` says it once."""
 
@@ -123,6 +138,10 @@ class RequestRefused(RdaHubError):
 
 class SharedMemoryError(RdaHubError):
     """The hub's ring cannot be created, or cannot be attached here."""
+
+
+class KeyFileError(RdaHubError, ValueError):
+    """A CURVE key file that is missing, damaged, of the wrong kind, or readable by others."""
 
 
 class WireError(RdaHubError):

@@ -12,13 +12,13 @@ import contextlib
 import select
 import time
 from pathlib import Path
-from typing import Final
 
 import zmq
 
 from rdahub_client.errors import HubLost, NotStreaming, RdaHubError, SharedMemoryError
+from rdahub_client.keys import ClientKeys, KeyPair
 from rdahub_client.query import QuerySocket, remaining_ms
-from rdahub_client.reader import Reader
+from rdahub_client.reader import SILENCE, Reader
 from rdahub_client.records import Float32
 from rdahub_client.ring import RingReader
 from rdahub_client.shared import Attachment, default_directory
@@ -26,9 +26,6 @@ from rdahub_client.verbs import Heard, Silence
 from rdahub_client.wire import End, Heartbeat, Reply, Request
 
 __all__ = ["LocalClient"]
-
-SILENCE: Final = 3.0
-"""Seconds without a bell (it rings twice a second at least) until the hub is looked for."""
 
 
 class LocalClient(Reader):
@@ -138,10 +135,10 @@ class LocalClient(Reader):
             self._reattach()
             return Silence()
 
-    def _ask(self, request: Request, deadline: float) -> Reply:
+    def _ask(self, request: Request, deadline: float | None, patience: float) -> Reply:
         if self._query is None:
             raise HubLost("not connected")
-        return self._query.ask(request, deadline)
+        return self._query.ask(request, deadline, patience)
 
     # --- following the ring ----------------------------------------------------------------------------
 
@@ -186,7 +183,10 @@ class LocalClient(Reader):
                 window.follow(ring)
 
     def _open_query(self, attachment: Attachment) -> None:
-        self._query = QuerySocket(self._context, attachment.description["query"])
+        keys = attachment.description.get("keys")
+        self._query = QuerySocket(
+            self._context, attachment.description["query"], keys and _keys_of_this_machine(keys)
+        )
 
     def _detach(self) -> None:
         if self._attachment is not None:
@@ -211,6 +211,12 @@ class LocalClient(Reader):
         self._generation, self._ring, self._reported = 0, None, (-1, -1, "")
         self._open_query(fresh)
         fresh.hello()
+
+
+def _keys_of_this_machine(keys: list[str]) -> ClientKeys:
+    """The pair the hub keeps for readers who may read its shared memory anyway."""
+    public, secret, server = (key.encode() for key in keys)
+    return ClientKeys(KeyPair(public, secret), server)
 
 
 class LocalWindow:

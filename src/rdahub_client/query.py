@@ -1,7 +1,10 @@
 """The query socket of one client: a request out, its answer back, in time.
 
 Rule: a DEALER with request ids of our own; answers to anything else are stale and dropped. Requests only
-read, so one that may have been lost (a hub restarting) is simply sent again.
+read, so one that may have been lost (a hub restarting) is simply sent again. A caller who cannot wait for the
+answer may ask the same again and finds it then.
+A hub that refuses this client's keys is noticed at the handshake: libzmq itself would say nothing, and after
+some refusals never try again. So a socket is watched until its first answer, and made anew after a failure.
 Not here: what is asked and what the answer means (`timeline`, `verbs`).
 """
 
@@ -9,35 +12,60 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
-from rdahub_client.errors import HubLost
+from rdahub_client.errors import AuthError, HubLost, Unanswered
+from rdahub_client.keys import ClientKeys
 from rdahub_client.wire import Reply, Request, decode_reply, encode_request
 
 __all__ = ["HEARTBEAT_MS", "QuerySocket", "remaining_ms", "set_heartbeat"]
 
 HEARTBEAT_MS: Final = 1000
 """A dead link is noticed after three of these; without heartbeats TCP notices nothing for minutes."""
+CONNECT_MS: Final = 1500
+"""For one attempt to connect: TCP alone waits 1, 3, 7 s ... for an answer, long after a network is healed."""
+RECONNECT_MS: Final = 100, 500
+"""Between attempts, at first and at last: with the above a hub that is back is found within 3 s."""
+
 _SEND_AGAIN: Final = 1.0  # s
+_BUSY_PAUSE: Final = 0.1  # s until a hub that said BUSY is asked again
+_BROKEN_HANDSHAKES: Final = 2  # one may be a hub that ended; a wrong server key breaks every one
+
+_REFUSED: Final = zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_MISMATCH: Final = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_BROKEN: Final = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 
 def set_heartbeat(socket: zmq.Socket[bytes]) -> None:
-    """Notice dead links on both ends, and never hang at exit."""
+    """Notice dead links on both ends, come back soon, and never hang at exit."""
     socket.linger = 0
     socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     socket.set(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
     socket.set(zmq.HEARTBEAT_TTL, 3 * HEARTBEAT_MS)
-    socket.set(zmq.RECONNECT_IVL, 100)
-    socket.set(zmq.RECONNECT_IVL_MAX, 1000)
+    socket.set(zmq.CONNECT_TIMEOUT, CONNECT_MS)
+    socket.set(zmq.RECONNECT_IVL, RECONNECT_MS[0])
+    socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MS[1])
 
 
 def remaining_ms(deadline: float | None, at_most: float = 3600.0) -> int:
     """Milliseconds until a monotonic deadline, rounded up, for a poller."""
     left = at_most if deadline is None else min(deadline - time.monotonic(), at_most)
     return max(0, int(left * 1000) + 1) if left > 0 else 0
+
+
+@dataclass(slots=True)
+class _Question:
+    """A request under way."""
+
+    request: Request
+    id: int
+    asked: float
+    send_again: float = 0.0
 
 
 class QuerySocket:
@@ -47,47 +75,135 @@ class QuerySocket:
     ----------
     context : zmq.Context
     endpoint : str
+    keys : ClientKeys or None
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, keys: ClientKeys | None = None
+    ) -> None:
         self.endpoint = endpoint
         self._context = context
+        self._keys = keys
         self._ids = count(1)
-        self._open()
+        self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._question: _Question | None = None
+        self._broken_handshakes = 0
 
-    def _open(self) -> None:
-        self._socket = self._context.socket(zmq.DEALER)
-        set_heartbeat(self._socket)
-        self._socket.set(zmq.IPV6, 1)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._socket.connect(self.endpoint)
+    def ask(self, request: Request, deadline: float | None, patience: float) -> Reply:
+        """Answer to a request.
 
-    def ask(self, request: Request, deadline: float) -> Reply:
-        """Answer to a request, by a deadline on the monotonic clock.
+        Parameters
+        ----------
+        request : Request
+        deadline : float or None
+            The caller's, on the monotonic clock. The request stays under way when it passes.
+        patience : float
+            Seconds from the first time this was asked until the hub counts as lost.
 
         Raises
         ------
+        Unanswered
+            The deadline passed.
         HubLost
-            No answer in time. The socket is made anew, so that nothing stale stays queued.
+            No answer in `patience` seconds.
+        AuthError
+            The handshake failed.
         """
-        request_id = next(self._ids)
-        frame = encode_request(request, request_id)
-        send_again = 0.0
-        while (now := time.monotonic()) < deadline or not send_again:
-            if now >= send_again:
-                # Never waits: a peer that is no hub leaves the socket without anybody to send to.
-                with contextlib.suppress(zmq.Again):
-                    self._socket.send(frame, zmq.DONTWAIT)
-                send_again = now + _SEND_AGAIN
-            if self._poller.poll(remaining_ms(min(deadline, send_again))):
-                reply = decode_reply(self._socket.recv())
-                if reply.id == request_id:
-                    return reply
-        self._socket.close()
-        self._open()
-        raise HubLost(f"no answer to {request.op!r} in time", hub=self.endpoint)
+        question = self._question
+        if question is None or question.request != request:
+            question = self._question = _Question(request, next(self._ids), time.monotonic())
+        lost = question.asked + patience
+        until = lost if deadline is None else min(lost, deadline)
+        try:
+            while (reply := self._exchange(question, until)) is None:
+                now = time.monotonic()
+                if now >= lost:
+                    raise HubLost(f"no answer to {request.op!r} in time", hub=self.endpoint)
+                if now >= until:
+                    raise Unanswered(f"no answer to {request.op!r} yet", hub=self.endpoint)
+        except Unanswered:
+            raise
+        except BaseException:
+            self.close()  # so that nothing stale stays queued, and the next attempt begins afresh
+            raise
+        self._question = None
+        return reply
+
+    def _exchange(self, question: _Question, until: float) -> Reply | None:
+        """Send the question if it is time to, and take what comes within the time."""
+        socket = self._open()
+        now = time.monotonic()
+        if now >= question.send_again:
+            # Never waits: a peer that is no hub leaves the socket without anybody to send to.
+            with contextlib.suppress(zmq.Again):
+                socket.send(encode_request(question.request, question.id), zmq.DONTWAIT)
+            question.send_again = now + _SEND_AGAIN
+        events = dict(self._poller.poll(remaining_ms(min(until, question.send_again))))
+        if socket in events:
+            reply = decode_reply(socket.recv())
+            self._trust()
+            if reply.id != question.id:
+                return None
+            if reply.refusal is None or reply.refusal.code != "BUSY":
+                return reply
+            question.send_again = time.monotonic() + _BUSY_PAUSE
+        elif self._monitor in events:
+            self._look_at_handshake()
+        return None
+
+    # --- the socket ------------------------------------------------------------------------------------
+
+    def _open(self) -> zmq.Socket[bytes]:
+        if self._socket is None:
+            self._socket = self._context.socket(zmq.DEALER)
+            set_heartbeat(self._socket)
+            self._socket.set(zmq.IPV6, 1)
+            if self._keys is not None:
+                self._keys.lock(self._socket)
+            self._monitor = self._socket.get_monitor_socket(_REFUSED | _MISMATCH | _BROKEN)
+            self._broken_handshakes = 0
+            self._poller = zmq.Poller()
+            self._poller.register(self._socket, zmq.POLLIN)
+            self._poller.register(self._monitor, zmq.POLLIN)
+            self._socket.connect(self.endpoint)
+        return self._socket
+
+    def _look_at_handshake(self) -> None:
+        """Take one report of libzmq's on a handshake that failed."""
+        assert self._monitor is not None  # noqa: S101 - it just reported
+        event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+        if event == _REFUSED:
+            raise AuthError(
+                "the hub refuses this client's key; put its .key file into the hub's --curve-clients folder",
+                hub=self.endpoint,
+            )
+        if event == _MISMATCH:
+            raise AuthError(
+                "this hub lets in only clients with keys; give curve_key and server_key"
+                if self._keys is None
+                else "this hub has no keys, and with server_key only the hub of that key will do",
+                hub=self.endpoint,
+            )
+        self._broken_handshakes += 1
+        if self._keys is not None and self._broken_handshakes >= _BROKEN_HANDSHAKES:
+            raise AuthError(
+                "the connection breaks in the handshake; is server_key the .key file of this very hub?",
+                hub=self.endpoint,
+            )
+
+    def _trust(self) -> None:
+        """No watching after an answer: reports that nobody reads would stop libzmq's I/O thread."""
+        if self._monitor is not None and self._socket is not None:
+            self._poller.unregister(self._monitor)
+            self._socket.disable_monitor()  # before closing: libzmq would wait for a reader that has gone
+            self._monitor.close()
+            self._monitor = None
 
     def close(self) -> None:
-        """Let go of the socket."""
-        self._socket.close()
+        """Let go of the socket; the next `ask` opens another."""
+        if self._socket is not None:
+            self._trust()
+            self._socket.close()
+            self._socket = None
+        self._question = None

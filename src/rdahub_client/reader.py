@@ -15,7 +15,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from rdahub_client.errors import HubLost, HubUnreachable, NotStreaming, RdaHubError
+from rdahub_client.errors import AuthError, HubLost, HubUnreachable, NotStreaming, RdaHubError
 from rdahub_client.holdings import Window
 from rdahub_client.records import Event, Float32, Gap, Marker, Segment
 from rdahub_client.streams import Cursor, Streams
@@ -23,7 +23,7 @@ from rdahub_client.timeline import Timeline
 from rdahub_client.verbs import Heard, Listen, Verb, Verbs
 from rdahub_client.wire import Info, InfoRequest, Reply, Request
 
-__all__ = ["Reader"]
+__all__ = ["SILENCE", "Reader"]
 
 Result = TypeVar("Result")
 
@@ -31,6 +31,10 @@ REQUEST_TIMEOUT: Final = 5.0
 """Seconds until a hub that does not answer a request for data counts as lost."""
 PROBE_TIMEOUT: Final = 1.0
 """The same for the short question whether it is there."""
+SILENCE: Final = 2.0
+"""Seconds without any sign of the hub (there are two a second at least) until it is asked if it is there.
+With the probe above, a dead hub is noticed after 3 s."""
+_EVER: Final = 1e9  # s
 
 
 def as_index(value: object) -> int:
@@ -59,7 +63,7 @@ class Reader(ABC):
     def _listen(self, deadline: float | None) -> Heard: ...
 
     @abstractmethod
-    def _ask(self, request: Request, deadline: float) -> Reply: ...
+    def _ask(self, request: Request, deadline: float | None, patience: float) -> Reply: ...
 
     @property
     @abstractmethod
@@ -111,7 +115,7 @@ class Reader(ABC):
         if self._streaming:
             with suppress(HubLost):
                 self._run(self._verbs.catch_up(self._soon()))
-        return self._timeline.state if self._timeline.reachable else "unreachable"
+        return self._timeline.state if self._timeline.lost is None else "unreachable"
 
     @property
     def first_available(self) -> int:
@@ -119,18 +123,24 @@ class Reader(ABC):
         self._refresh()
         return self._timeline.first_available
 
-    def info(self, timeout: float = REQUEST_TIMEOUT) -> Info:
+    def info(self, timeout: float | None = REQUEST_TIMEOUT) -> Info:
         """What the hub is and holds.
 
         Raises
         ------
         HubUnreachable
             No answer in time.
+        AuthError
+            Hub and client do not accept each other's keys.
         """
         try:
-            return self._ask(InfoRequest(), time.monotonic() + timeout).info()
+            return self._ask(
+                InfoRequest(), self._deadline(timeout), _EVER if timeout is None else timeout
+            ).info()
         except NotStreaming:
             raise HubUnreachable("not connected: call connect first") from None
+        except AuthError:
+            raise
         except HubLost as error:
             raise HubUnreachable(
                 f"no hub answers at {self.address}; is it running, and is this its query address?"
@@ -333,12 +343,9 @@ class Reader(ABC):
                 if isinstance(step, Listen):
                     step = verb.send(self._listen(step.deadline) if self._streaming else None)
                     continue
-                probe = isinstance(step.request, InfoRequest)
-                limit = time.monotonic() + (PROBE_TIMEOUT if probe else REQUEST_TIMEOUT)
+                patience = PROBE_TIMEOUT if isinstance(step.request, InfoRequest) else REQUEST_TIMEOUT
                 try:
-                    reply = self._ask(
-                        step.request, limit if step.deadline is None else min(limit, step.deadline)
-                    )
+                    reply = self._ask(step.request, step.deadline, patience)
                 except RdaHubError as error:
                     step = verb.throw(error)
                 else:

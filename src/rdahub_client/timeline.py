@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
-from rdahub_client.errors import RequestRefused, WireError
+from rdahub_client.errors import HubLost, RequestRefused, WireError
 from rdahub_client.holdings import OVERWRITTEN, Holdings, Window
 from rdahub_client.records import Gap, Record, Segment, SegmentEnd, SegmentStart
 from rdahub_client.wire import (
@@ -40,6 +41,10 @@ from rdahub_client.wire import (
 
 __all__ = ["Timeline"]
 
+MOST_WAITING: Final = 1000
+"""Messages kept behind a hole that cannot be fetched yet. Beyond it they are let go, for what they brought is
+fetched from history like the hole itself."""
+
 
 class Timeline(Holdings):
     """Holdings that fill themselves from messages and answers.
@@ -58,8 +63,8 @@ class Timeline(Holdings):
         self.state = "disconnected"
         self.doubted = False
         """True while the hub must say who it is before anything else."""
-        self.reachable = True
-        """False from the moment the hub did not answer until it is heard again."""
+        self.lost: HubLost | None = None
+        """Why the hub does not answer, from then on until it is heard again."""
         self.ended = False
         """True once the hub has said goodbye."""
 
@@ -67,7 +72,9 @@ class Timeline(Holdings):
 
     def feed(self, message: Message) -> None:
         """Take a message; `advance` applies it."""
-        self.reachable = True
+        self.lost = None
+        if len(self._inbox) >= MOST_WAITING:
+            self._inbox.clear()
         self._inbox.append(message)
 
     def advance(self) -> Request | None:
@@ -97,10 +104,10 @@ class Timeline(Holdings):
         """Ask the hub who it is before anything else: it has been silent, or it denied its instance."""
         self.doubted = True
 
-    def give_up(self) -> None:
+    def give_up(self, why: HubLost) -> None:
         """The hub does not answer: do without it until it is heard, or doubted, again."""
         self.doubted = False
-        self.reachable = False
+        self.lost = why
 
     def _take_page(self, page: Page) -> None:
         if page.instance != self.instance or not page.start <= self.next_index < page.stop:
@@ -137,7 +144,7 @@ class Timeline(Holdings):
             self.ended = False
             self._resume(info.first_seq, info.before)
         self.doubted = False
-        self.reachable = True
+        self.lost = None
         self.state = info.state
         self.first_available = info.first_available
         self._inbox.append(

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias, TypeVar, cast
 import numpy as np
 
 from rdahub_client.errors import (
+    AuthError,
     HubLost,
     HubRestarted,
     NoSegment,
@@ -26,6 +27,7 @@ from rdahub_client.errors import (
     RequestRefused,
     SegmentChanged,
     StartTimeout,
+    Unanswered,
     WireError,
 )
 from rdahub_client.holdings import Place
@@ -60,7 +62,10 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Put this to the hub and give me the reply; throw `HubLost` into me if there is none in time."""
+    """Put this to the hub and give me the reply; throw `HubLost` into me if it does not answer.
+
+    `Unanswered` if only the deadline passed: then the answer may be had by asking the same again.
+    """
 
     request: Request
     deadline: float | None
@@ -107,6 +112,8 @@ class Verbs:
                 why = f"the hub is up, but its Recorder has not started ({timeline.state})"
                 if timeline.segment is None and not (yield from self.listen(deadline)):
                     raise StartTimeout(why)
+            except AuthError:
+                raise
             except HubLost:
                 if not (yield from self.pause(deadline)):
                     raise StartTimeout(why) from None
@@ -149,8 +156,10 @@ class Verbs:
         while (request := timeline.advance()) is not None:
             try:
                 reply = cast(Reply, (yield Ask(request, deadline)))
-            except HubLost:
-                timeline.give_up()
+            except Unanswered:
+                raise  # the next call asks on
+            except HubLost as error:
+                timeline.give_up(error)
                 raise
             timeline.settle(request, reply)
 
@@ -187,6 +196,8 @@ class Verbs:
         except NotYetAvailable as error:
             if self.timeline.ended:
                 raise HubLost("the hub has ended", requested=error.requested) from None
+            if (lost := self.timeline.lost) is not None:
+                raise type(lost)(lost.message, requested=error.requested, hub=lost.hub) from None
             raise
 
     def _look(self, start: int, stop: int, deadline: float | None) -> Verb[Float32]:
@@ -198,7 +209,7 @@ class Verbs:
                 return held
             raise
         self._recognise()
-        return (yield from self.find(start, stop, deadline))
+        return (yield from self.find(start, stop, None))  # as long as it takes, while pages come
 
     def wait(self, start: int, stop: int, deadline: float | None) -> Verb[Float32 | None]:
         """The range as soon as it is complete; None when the deadline passes or it can never come."""

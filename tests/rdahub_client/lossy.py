@@ -206,7 +206,7 @@ class LossyReader(Reader):
         assert deadline is not None, "the test would wait for ever"
         return None
 
-    def _ask(self, request: Request, deadline: float) -> Reply:
+    def _ask(self, request: Request, deadline: float | None, patience: float) -> Reply:
         if self.deaf or not self.hub.alive:
             raise HubLost("the test's hub is away")
         self.asked.append(request)

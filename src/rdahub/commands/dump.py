@@ -41,7 +41,9 @@ def run(settings: DumpSettings) -> int:
     if write is _write_vhdr:
         _pybv()  # no need to read anything if it is missing
     try:
-        with Client(buffer_size=_WINDOW) as client:
+        with Client(
+            buffer_size=_WINDOW, curve_key=settings.curve_key, server_key=settings.server_key
+        ) as client:
             client.connect(settings.hub, settings.timeout)
             client.start_streaming(settings.timeout)
             chosen = _choose(client, settings)

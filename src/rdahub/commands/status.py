@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from typing import Any
 
 import zmq
 
 from rdahub.config import StatusSettings
 from rdahub_client.address import query_endpoint
-from rdahub_client.errors import HubLost, HubUnreachable
+from rdahub_client.errors import AuthError, HubLost, HubUnreachable
+from rdahub_client.keys import ClientKeys
 from rdahub_client.query import QuerySocket
 from rdahub_client.wire import StatsRequest
 
 
 def run(settings: StatusSettings) -> int:
     """Print the state. 0: streaming, 1: up but no data; unreachable is an error with exit code 2."""
-    status = fetch(settings.hub, settings.timeout)
+    status = fetch(settings.hub, settings.timeout, settings.client_keys())
     print(json.dumps(_without_nan(status), allow_nan=False) if settings.json else describe(status))
     return 0 if status["state"] == "streaming" else 1
 
@@ -32,12 +32,14 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def fetch(hub: str, timeout: float) -> dict[str, Any]:
+def fetch(hub: str, timeout: float, keys: ClientKeys | None = None) -> dict[str, Any]:
     """A hub's answer to ``stats``."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    query = QuerySocket(context, query_endpoint(hub))
+    query = QuerySocket(context, query_endpoint(hub), keys)
     try:
-        header = query.ask(StatsRequest(), time.monotonic() + timeout).header
+        header = query.ask(StatsRequest(), None, timeout).header
+    except AuthError:
+        raise
     except HubLost as error:
         raise HubUnreachable(
             f"no hub answers at {hub}; is it running, and is this its query address?"

@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,7 +19,8 @@ import numpy.typing as npt
 
 from rdahub.commands.status import fetch
 from rdahub.config import WatchSettings
-from rdahub_client import Client, HubUnreachable, Marker, RdaHubError, StartTimeout
+from rdahub_client import AuthError, Client, HubUnreachable, Marker, RdaHubError, StartTimeout
+from rdahub_client.keys import client_keys
 from rdahub_client.records import Float32
 
 if TYPE_CHECKING:
@@ -47,15 +49,18 @@ _BESIDE: Final = 70  # ... numbers and events
 def run(settings: WatchSettings) -> int:
     """Watch until Ctrl-C, SIGTERM or the end of `--seconds`. A hub that never answers is an error."""
     check_terminal()
-    watch(settings.hub, settings.timeout, settings.seconds)
+    keys = settings.curve_key, settings.server_key
+    watch(settings.hub, settings.timeout, settings.seconds, keys)
     return 0
 
 
-def watch(address: str, timeout: float, seconds: float | None) -> None:
+def watch(
+    address: str, timeout: float, seconds: float | None, keys: tuple[Path | None, Path | None] = (None, None)
+) -> None:
     """Watch the hub at `address` for so many seconds, or until interrupted."""
     end = time.monotonic() + (seconds or math.inf)
     try:
-        with _Hub(address, timeout) as hub:
+        with _Hub(address, timeout, *keys) as hub:
             if sys.stdout.isatty():
                 _draw(hub, end)
             else:
@@ -100,15 +105,16 @@ def _until_next(seconds: float, end: float) -> bool:
 class _Hub:
     """What is known of the hub: its statistics, and for a picture its samples and markers too."""
 
-    def __init__(self, address: str, timeout: float) -> None:
+    def __init__(self, address: str, timeout: float, curve_key: Path | None, server_key: Path | None) -> None:
         self.address = address
-        self.status = fetch(address, timeout)
+        self._keys = client_keys(curve_key, server_key)
+        self.status = fetch(address, timeout, self._keys)
         self.asked = time.monotonic()
         self.lost_since: float | None = None
         self.samples: Float32 | None = None
         self.markers: list[Marker] = []
         self._timeout = min(timeout, _ASK)
-        self._client = Client(_WINDOW)
+        self._client = Client(_WINDOW, curve_key=curve_key, server_key=server_key)
         self._progress: deque[tuple[float, int]] = deque()
         self._note(self.asked)
 
@@ -135,8 +141,8 @@ class _Hub:
         """Ask the hub for its statistics."""
         before = self.status["instance"]
         try:
-            self.status = fetch(self.address, self._timeout)
-        except HubUnreachable:
+            self.status = fetch(self.address, self._timeout, self._keys)
+        except (HubUnreachable, AuthError):
             self.lost_since = self.lost_since or self.asked
             self._progress.clear()
         else:
@@ -171,7 +177,7 @@ class _Hub:
                 back = max(segment.start, stop - max(1, round(segment.sfreq)))
                 self.samples = client.get_data(back, stop)
                 self.markers = client.markers(max(0, stop - round(_MARKERS_OVER * segment.sfreq)), stop)
-        except (HubUnreachable, StartTimeout):
+        except (HubUnreachable, AuthError, StartTimeout):
             return  # the next look will say what is wrong
 
     def line(self) -> str:

@@ -75,6 +75,9 @@ _PLACEHOLDERS: Final = {
     "output": "FILE",
     "hub": "HUB",
     "folder": "FOLDER",
+    "curve_key": "FILE",
+    "curve_clients": "FOLDER",
+    "server_key": "FILE",
 }
 
 

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from rdahub.endpoints import beside
 from rdahub_client.address import query_endpoint
+from rdahub_client.keys import ClientKeys, client_keys, read_secret
 from rdahub_client.shared import default_directory
 
 _DURATION: Final = re.compile(r"\s*([0-9.eE+-]+)\s*(ms|s|m|min|h|)\s*")
@@ -103,6 +104,12 @@ class ServeSettings(CommonSettings):
         default_factory=default_directory,
         description="folder of the shared memory; by default /dev/shm or else the temporary folder",
     )
+    curve_key: Path | None = Field(
+        None, description="the hub's own .key_secret file: encrypt, and let in only known clients"
+    )
+    curve_clients: Path | None = Field(
+        None, description="folder of the .key files of clients that are let in; may change at any time"
+    )
     insecure: bool = Field(False, description="allow addresses other than loopback without encryption")
 
     @field_validator("recorder")
@@ -125,6 +132,28 @@ class ServeSettings(CommonSettings):
         if value is None or (match and int((match[1] or "0").replace("*", "0")) < 65536):
             return value
         raise ValueError(f"an endpoint is tcp://HOST:PORT or ipc://PATH, not {value!r}")
+
+    @field_validator("curve_key")
+    @classmethod
+    def _check_key(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_secret(value)
+        return value
+
+    @field_validator("curve_clients")
+    @classmethod
+    def _check_clients(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            raise ValueError("there is no such folder")
+        return value
+
+    @model_validator(mode="after")
+    def _check_both(self) -> ServeSettings:
+        if (self.curve_key is None) != (self.curve_clients is None):
+            raise ValueError(
+                "--curve-key and --curve-clients go together: the hub's secret key, and whom to let in"
+            )
+        return self
 
     def publish_endpoint(self) -> str:
         """The publish endpoint, derived from the query endpoint if not set."""
@@ -155,12 +184,25 @@ class SimSettings(CommonSettings):
 class _HubSettings(CommonSettings):
     hub: CliPositionalArg[str] = Field("127.0.0.1:5570", description="query address of the hub")
     timeout: Seconds = Field(3.0, description="how long to wait for an answer")
+    curve_key: Path | None = Field(
+        None, description="this client's own .key_secret file, for a hub with keys"
+    )
+    server_key: Path | None = Field(None, description="the hub's .key file; no other hub is talked to")
 
     @field_validator("hub")
     @classmethod
     def _check_hub(cls, value: str) -> str:
         query_endpoint(value)
         return value
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> _HubSettings:
+        self.client_keys()
+        return self
+
+    def client_keys(self) -> ClientKeys | None:
+        """Keys to connect with, if any are set."""
+        return client_keys(self.curve_key, self.server_key)
 
 
 with warnings.catch_warnings():

@@ -1,0 +1,131 @@
+"""One listening socket: made, guarded, bound, watched, and made anew on its old address.
+
+Rule: options are set before the bind and never again (libzmq 4.3.5 dies of a changed high-water mark).
+Making it anew drops every connection and all memory they hold; clients come back by themselves and repair
+what they missed. It is the one cure for what libzmq cannot refuse peer by peer: a key withdrawn, memory
+eaten by a peer.
+Not here: what goes through (`publisher`, `questions`), when to make it anew (`entrance`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from rdahub import limits
+from rdahub.doorkeeper import Doorkeeper
+from rdahub.endpoints import BindError, bind
+from rdahub.seldom import Seldom
+from rdahub_client.query import set_heartbeat
+
+__all__ = ["Door"]
+
+log = logging.getLogger(__name__)
+
+
+class Door:
+    """A bound socket.
+
+    Parameters
+    ----------
+    context : zmq.Context
+    kind : int
+        ``zmq.ROUTER`` or ``zmq.XPUB``.
+    setting, endpoint : str
+        The setting that names its address, and its value.
+    options : dict of int to int
+        ZeroMQ options.
+    keeper : Doorkeeper or None
+        Lets in whom it knows; everybody if None.
+    insecure : bool
+        Whether it may listen beyond loopback without a keeper.
+
+    Attributes
+    ----------
+    socket : zmq.Socket
+    monitor : zmq.Socket
+        Readable when `refusals` has something to count.
+    endpoint : str
+        Where it listens, with its real port.
+
+    Raises
+    ------
+    BindError
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        kind: int,
+        setting: str,
+        endpoint: str,
+        options: dict[zmq.SocketOption, int],
+        keeper: Doorkeeper | None,
+        insecure: bool,
+    ) -> None:
+        self._context = context
+        self._kind = kind
+        self._setting = setting
+        self._options = options
+        self._keeper = keeper
+        self._insecure = insecure
+        self._seldom = Seldom(log)
+        self.endpoint = endpoint
+        self._open()
+
+    def _open(self) -> None:
+        self.socket = self._context.socket(self._kind)
+        set_heartbeat(self.socket)
+        self.socket.set(zmq.HANDSHAKE_IVL, limits.HANDSHAKE_MS)
+        for option, value in self._options.items():
+            self.socket.set(option, value)
+        if self._keeper is not None:
+            self._keeper.guard(self.socket)
+        # Only this event: a flood of others would have to be read here, or stop libzmq's I/O thread.
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+        try:
+            self.endpoint = bind(
+                self.socket, self.endpoint, self._insecure or self._keeper is not None, self._setting
+            )
+        except BindError:
+            self.close()
+            raise
+
+    def reopen(self) -> None:
+        """Drop all connections and listen again.
+
+        The old socket lets go of the address within milliseconds; until then there is nothing else to do.
+        """
+        self.close()
+        deadline = time.monotonic() + limits.REOPEN_SECONDS
+        while True:
+            try:
+                return self._open()
+            except BindError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
+
+    def refusals(self) -> int:
+        """How many peers were turned away since the last call because they do not speak as this hub does."""
+        count = 0
+        while count < limits.HANDSHAKES and self.monitor.poll(0):
+            parse_monitor_message(self.monitor.recv_multipart())
+            count += 1
+        if count:
+            peer = (
+                "that wants keys, and this hub has none"
+                if self._keeper is None
+                else "without keys, or with another hub's server key"
+            )
+            self._seldom.warn(f"turned away at the {self._setting} socket: a peer {peer}")
+        return count
+
+    def close(self, linger: int = 0) -> None:
+        """Stop listening; what is still to be sent may take `linger` milliseconds."""
+        self.socket.disable_monitor()  # first: libzmq would wait for a reader that has gone
+        self.monitor.close()
+        self.socket.close(linger)

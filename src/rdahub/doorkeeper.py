@@ -1,0 +1,183 @@
+"""Who is let in: the hub's CURVE keys, the folder of its clients' keys, and the answer to each handshake.
+
+Rule: closed unless a key is on the list. A list that cannot be read is an empty list, a check that fails is a
+refusal, and neither ends the checking. libzmq asks over inproc (ZAP, https://rfc.zeromq.org/spec/27); the
+hub's one loop answers, so there is no thread that could die of an error and shut out everybody.
+Not here: what is behind the door, encryption itself (libzmq's CURVE).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Final
+
+import zmq
+from zmq.utils import z85
+
+from rdahub import limits
+from rdahub.seldom import Seldom
+from rdahub_client.errors import KeyFileError
+from rdahub_client.keys import KeyPair, read_public, read_secret
+
+__all__ = ["AllowList", "Doorkeeper"]
+
+log = logging.getLogger(__name__)
+
+_DOMAIN: Final = b"rdahub"
+"""ZAP domain of both sockets. Were it empty, a hub whose check is missing would let in anybody."""
+_ENFORCE_DOMAIN: Final = 93
+"""ZMQ_ZAP_ENFORCE_DOMAIN (libzmq >= 4.3): without an answer nobody comes in; pyzmq does not name it."""
+_ALLOWED: Final = b"200"
+_REFUSED: Final = b"400"
+
+
+class AllowList:
+    """Public keys of the clients that may come in, as the ``.key`` files of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    always : dict of bytes to str
+        Keys that are allowed besides, with their names.
+    """
+
+    def __init__(self, folder: Path, always: dict[bytes, str]) -> None:
+        self.folder = folder
+        self._always = always
+        self._names = dict(always)
+        self._seen: tuple[object, ...] | None = None
+        self.refresh()
+
+    def name(self, key: bytes) -> str | None:
+        """Whose key this is (40 characters of Z85), None if nobody's."""
+        return self._names.get(key)
+
+    def __len__(self) -> int:
+        return len(self._names) - len(self._always)
+
+    def refresh(self) -> bool:
+        """Read the folder again if it changed. True if somebody is no longer on the list.
+
+        A folder that cannot be read lets nobody new in; that is no reason to throw out those inside.
+        """
+        try:
+            files = sorted(self.folder.glob("*.key"))
+            seen = tuple((path.name, *_fingerprint(path)) for path in files)
+            if not files:
+                self.folder.stat()  # glob finds nothing, too, in a folder that is gone
+        except OSError as error:
+            if self._seen != ():
+                log.warning("nobody new is let in: --curve-clients %s: %s", self.folder, error.strerror)
+            self._seen, self._names = (), dict(self._always)
+            return False
+        if seen == self._seen:
+            return False
+        before, unreadable = set(self._names), self._seen == ()
+        self._seen, self._names = seen, {**self._read(files), **self._always}
+        log.info("%d clients are let in, by the keys in %s", len(self), self.folder)
+        return bool(before - set(self._names)) and not unreadable
+
+    @staticmethod
+    def _read(files: list[Path]) -> dict[bytes, str]:
+        names = {}
+        for path in files:
+            try:
+                names[read_public(path)] = path.stem
+            except KeyFileError as error:
+                log.warning("a key that lets nobody in: %s", error)
+        return names
+
+
+def _fingerprint(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:  # it went this very moment, or points nowhere
+        return ()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+class Doorkeeper:
+    """The hub's keys and its answers to libzmq.
+
+    Parameters
+    ----------
+    context : zmq.Context
+        Of the sockets to guard; there is one doorkeeper in a context.
+    secret : Path
+        The hub's ``.key_secret`` file.
+    clients : Path
+        Folder of ``.key`` files.
+
+    Attributes
+    ----------
+    socket : zmq.Socket
+        Readable when there is something to `answer`.
+    local : KeyPair
+        A pair made for readers on this machine: whoever may read the hub's shared memory, may have it.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], secret: Path, clients: Path) -> None:
+        self.pair = read_secret(secret)
+        self.local = KeyPair.make()
+        self._list = AllowList(clients, {self.local.public: "this machine"})
+        self._seldom = Seldom(log)
+        self.socket = context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.socket.bind("inproc://zeromq.zap.01")
+        if not len(self._list):
+            log.warning("no client is let in yet: there is no .key file in %s", clients)
+
+    def guard(self, socket: zmq.Socket[bytes]) -> None:
+        """Have a socket let in only whom this doorkeeper knows. Before it is bound."""
+        socket.curve_server = True
+        socket.curve_publickey, socket.curve_secretkey = self.pair.public, self.pair.secret
+        socket.zap_domain = _DOMAIN
+        socket.set(_ENFORCE_DOMAIN, 1)
+
+    def refresh(self) -> bool:
+        """Take up changes of the folder. True if somebody inside must go."""
+        return self._list.refresh()
+
+    def answer(self) -> int:
+        """Answer what libzmq asks, some of it; the rest waits for a turn. Returns how many were refused."""
+        refused = 0
+        for _ in range(limits.HANDSHAKES):
+            try:
+                question = self.socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                break
+            try:
+                code, name = self._decide(question)
+            except Exception:
+                log.exception("an error of the hub's own; this handshake is refused")
+                code, name = b"500", ""
+            refused += code != _ALLOWED
+            # sender, empty, version, request id | status code, status text, user id, metadata
+            self.socket.send_multipart(
+                [*question[:2], b"1.0", *question[3:4], code, b"", name.encode(), b""], zmq.DONTWAIT
+            )
+        return refused
+
+    def _decide(self, question: list[bytes]) -> tuple[bytes, str]:
+        _, _, version, _, domain, address, _, mechanism, *credentials = question
+        if (version, domain, mechanism, len(credentials)) == (b"1.0", _DOMAIN, b"CURVE", 1):
+            key = z85.encode(credentials[0])
+            name = self._list.name(key)
+            if name is None:  # perhaps it has just been added
+                self._list.refresh()
+                name = self._list.name(key)
+            if name is not None:
+                log.debug("%s comes in from %s", name, address.decode(errors="replace"))
+                return _ALLOWED, name
+            who = f"key {key.decode()}"
+        else:
+            who = f"a peer with {mechanism.decode(errors='replace')} credentials"
+        self._seldom.warn(
+            f"refused {who} from {address.decode(errors='replace')}: not in {self._list.folder}"
+        )
+        return _REFUSED, ""
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self.socket.close()

@@ -1,0 +1,184 @@
+"""Where peers come in: the query door, the publish door, the doorkeeper, and what is done against bad peers.
+
+Rule: one bad peer changes nothing for others. What can be bounded peer by peer is (`questions`, `publisher`,
+libzmq's own limits); what cannot is cured by opening a door anew, which costs everybody a reconnection and
+nobody a sample.
+Not here: what is published and answered (`service`), how much is too much (`limits`).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import zmq
+
+from rdahub import limits, memory_watch
+from rdahub.broker import Counters
+from rdahub.config import ServeSettings
+from rdahub.door import Door
+from rdahub.doorkeeper import Doorkeeper
+from rdahub.publisher import Publisher, publish_options
+from rdahub.questions import QUERY_OPTIONS, Questions
+from rdahub.seldom import Seldom
+from rdahub_client.wire import Request
+
+__all__ = ["Entrance"]
+
+log = logging.getLogger(__name__)
+
+
+class Entrance:
+    """Both doors of a hub.
+
+    Parameters
+    ----------
+    settings : ServeSettings
+    answer, refuse : callable
+        As for `Questions`.
+    counters : Counters
+
+    Attributes
+    ----------
+    publisher : Publisher
+    questions : Questions
+
+    Raises
+    ------
+    BindError
+        An endpoint is taken.
+    KeyFileError
+        A key file is not what it should be.
+    """
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        answer: Callable[[Request], bytes],
+        refuse: Callable[[int, str, str], bytes],
+        counters: Counters,
+    ) -> None:
+        self._counters = counters
+        self._seldom = Seldom(log)
+        self._usual_bytes = 0
+        self._cures_tried = 0
+        self._next_look = 0.0
+        self._context = zmq.Context()
+        self._keeper: Doorkeeper | None = None
+        try:
+            if settings.curve_key is not None and settings.curve_clients is not None:
+                self._keeper = Doorkeeper(self._context, settings.curve_key, settings.curve_clients)
+            query = self._door(zmq.ROUTER, "query", settings.query, QUERY_OPTIONS, settings.insecure)
+            options = publish_options(curve=self._keeper is not None)
+            publish = self._door(zmq.XPUB, "publish", settings.publish_endpoint(), options, settings.insecure)
+        except BaseException:
+            self._context.destroy(0)
+            raise
+        self.questions = Questions(query, answer, refuse, counters)
+        self.publisher = Publisher(publish)
+        _want_descriptors()
+
+    def _door(
+        self, kind: int, setting: str, endpoint: str, options: dict[zmq.SocketOption, int], insecure: bool
+    ) -> Door:
+        return Door(self._context, kind, setting, endpoint, options, self._keeper, insecure)
+
+    def describe(self) -> dict[str, Any]:
+        """What a reader on this machine needs to ask questions."""
+        description: dict[str, Any] = {"query": self.questions.door.endpoint}
+        if self._keeper is not None:
+            local = self._keeper.local
+            keys = (local.public, local.secret, self._keeper.pair.public)
+            description["keys"] = [key.decode() for key in keys]
+        return description
+
+    # --- in the loop -----------------------------------------------------------------------------------
+
+    def sockets(self) -> list[zmq.Socket[bytes]]:
+        """What to wait for; they change when a door is opened anew."""
+        doors = (self.questions.door, self.publisher.door)
+        keeper = [] if self._keeper is None else [self._keeper.socket]
+        return [*(door.socket for door in doors), *(door.monitor for door in doors), *keeper]
+
+    def serve(self, events: Mapping[Any, int]) -> None:
+        """See to whoever came: one answer, some subscriptions, some handshakes."""
+        if self.questions.door.socket in events:
+            self.questions.take_in()
+        self.questions.answer_one()
+        if self.publisher.door.socket in events:
+            self._counters.cut_peers += self.publisher.count_subscribers()
+        for door in (self.questions.door, self.publisher.door):
+            if door.monitor in events:
+                self._counters.refused_peers += door.refusals()
+        if self._keeper is not None and self._keeper.socket in events:
+            self._counters.refused_peers += self._keeper.answer()
+
+    def mind(self, now: float) -> bool:
+        """Keep peers from eating the machine's memory. True if `sockets` changed."""
+        if now < self._next_look:
+            return False
+        self._next_look = now + limits.MEMORY_SECONDS
+        if self._excess() <= 0:
+            self._cures_tried = 0
+            return False
+        memory_watch.give_back()
+        if (excess := self._excess()) <= 0:
+            return False
+        doors = (self.questions, self.publisher)
+        if self._cures_tried == len(doors):  # it is no peer's: a long journal, say
+            self._usual_bytes += excess
+            return False
+        which = doors[self._cures_tried]
+        self._cures_tried += 1
+        self._seldom.warn(
+            f"peers hold {(excess + limits.MEMORY_BYTES) >> 20} MiB of the hub's memory; "
+            "its sockets are opened anew and everybody has to come in again"
+        )
+        which.reopen()
+        self._next_look = now + limits.CURE_SECONDS
+        return True
+
+    def _excess(self) -> int:
+        """Bytes used beyond what is allowed; negative if there is room."""
+        used = memory_watch.own_bytes()
+        self._usual_bytes = self._usual_bytes or used
+        return used - self._usual_bytes - limits.MEMORY_BYTES
+
+    def beat(self) -> bool:
+        """Look after keys and descriptors, twice a second. True if `sockets` changed."""
+        self.publisher.beat()
+        try:
+            os.close(os.dup(0))
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                self._seldom.warn(
+                    "no file descriptor is left: too many connections; nobody new comes in until some have "
+                    f"gone (a silent one is cut after {limits.HANDSHAKE_MS / 1000:g} s)"
+                )
+        if self._keeper is None or not self._keeper.refresh():
+            return False
+        log.warning("a key was taken off the list: everybody has to come in again")
+        self.questions.reopen()
+        self.publisher.reopen()
+        return True
+
+    def close(self) -> None:
+        """Let the last messages leave, and nobody in any more."""
+        for door in (self.questions.door, self.publisher.door):
+            door.close(limits.GOODBYE_MS)
+        self._context.destroy(linger=0)
+
+
+def _want_descriptors() -> None:
+    """Have the system allow as many open files as the hub may need, where it can be asked."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # noqa: PLC0415 - not on Windows
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = limits.DESCRIPTORS if hard == resource.RLIM_INFINITY else min(limits.DESCRIPTORS, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

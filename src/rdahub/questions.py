@@ -1,0 +1,118 @@
+"""The query socket: questions in, one answer a turn out.
+
+Rule: every frame is hostile until decoded. A client's questions wait in its own short line (`turns`), one is
+answered in each turn of the hub's loop, and who asks more than its line holds is told BUSY; so no client can
+keep others, or the Recorder, waiting. Sending never waits either.
+Not here: what the answer is (`service`, `answers`), what a request may look like (`rdahub_client.wire`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import zmq
+
+from rdahub import limits
+from rdahub.broker import Counters
+from rdahub.door import Door
+from rdahub.turns import Turns
+from rdahub_client.wire import MAX_REQUEST, BadRequest, Request, decode_request
+
+__all__ = ["QUERY_OPTIONS", "Questions"]
+
+log = logging.getLogger(__name__)
+
+QUERY_OPTIONS: Final[dict[zmq.SocketOption, int]] = {
+    zmq.MAXMSGSIZE: MAX_REQUEST + limits.CURVE_BYTES,
+    zmq.RCVHWM: limits.REQUESTS_UNREAD,
+    zmq.SNDHWM: limits.REPLY_MESSAGES,
+    zmq.ROUTER_MANDATORY: 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    envelope: list[bytes]
+    request: Request
+
+
+class Questions:
+    """Requests from one door, answered in turn.
+
+    Parameters
+    ----------
+    door : Door
+    answer : callable
+        ``answer(request)`` gives the reply's frame.
+    refuse : callable
+        ``refuse(id, code, message)`` gives the frame of a refusal.
+    counters : Counters
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        answer: Callable[[Request], bytes],
+        refuse: Callable[[int, str, str], bytes],
+        counters: Counters,
+    ) -> None:
+        self.door = door
+        self._answer = answer
+        self._refuse = refuse
+        self._counters = counters
+        self._turns: Turns[_Question] = Turns(limits.QUESTIONS_PER_CLIENT, limits.QUESTIONS_WAITING)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything left to answer."""
+        return len(self._turns) > 0
+
+    def take_in(self) -> None:
+        """Read what has come, some of it: what is not read makes its sender wait."""
+        for _ in range(limits.REQUESTS_PER_TURN):
+            try:
+                *envelope, frame = self.door.socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            # DEALER sends the request alone, REQ an empty part before it, REQ_CORRELATE a number before that.
+            if not 1 <= len(envelope) <= 3 or (len(envelope) > 1 and envelope[-1]):
+                self._counters.refused += 1
+                continue
+            self._counters.requests += 1
+            try:
+                request = decode_request(frame)
+            except BadRequest as error:
+                self._counters.refused += 1
+                if error.id is not None:
+                    self._send(envelope, self._refuse(error.id, "BAD_REQUEST", str(error)))
+                continue
+            if not self._turns.add(envelope[0], _Question(envelope, request)):
+                self._counters.refused += 1
+                text = f"more than {limits.QUESTIONS_PER_CLIENT} of your questions wait; ask again later"
+                self._send(envelope, self._refuse(request.id, "BUSY", text))
+
+    def answer_one(self) -> None:
+        """Answer the question whose turn it is, if any."""
+        if not self._turns:
+            return
+        question = self._turns.next()
+        try:
+            reply = self._answer(question.request)
+        except Exception:
+            log.exception("an error of the hub's own")
+            reply = self._refuse(question.request.id, "INTERNAL", "the hub failed on this; see its log")
+        self._send(question.envelope, reply)
+
+    def _send(self, envelope: list[bytes], reply: bytes) -> None:
+        try:
+            self.door.socket.send_multipart([*envelope, reply], zmq.DONTWAIT)
+        except zmq.ZMQError:  # it has gone, or does not read its answers
+            self._counters.undelivered += 1
+
+    def reopen(self) -> None:
+        """Drop everybody and listen again; who still wants an answer asks again."""
+        self._turns.clear()
+        self.door.reopen()
