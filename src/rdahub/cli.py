@@ -6,8 +6,8 @@ Rule: a user's mistake is one line on stderr, never a traceback. Exit codes: 0 d
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -17,6 +17,7 @@ from importlib.metadata import version
 from rdahub.brainvision import RecordingError
 from rdahub.config import COMMANDS, SettingError, load
 from rdahub.endpoints import BindError, UnsafeEndpoint
+from rdahub.logs import Logs
 from rdahub_client.errors import AuthError, HubUnreachable, RdaHubError
 
 __all__ = ["main"]
@@ -37,11 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     program = f"rdahub {command}"
     try:
         settings = load(COMMANDS[command], arguments[1:], program)
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-        )
         _tidy_up_when_told_to_end()
-        exit_code = importlib.import_module(f"rdahub.commands.{command}").run(settings)
+        with contextlib.closing(Logs(settings.log_level)):
+            exit_code = importlib.import_module(f"rdahub.commands.{command}").run(settings)
     except (SettingError, UnsafeEndpoint, HubUnreachable, AuthError, RecordingError) as error:
         return _fail(f"{program}: {error}", 2)
     except (RdaHubError, BindError, ValueError) as error:

@@ -94,7 +94,7 @@ def _fingerprint(path: Path) -> tuple[int, ...]:
         status = path.stat()
     except OSError:  # it went this very moment, or points nowhere
         return ()
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 class Doorkeeper:

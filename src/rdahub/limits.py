@@ -43,8 +43,16 @@ dropped, and asked for again by a client that still wants them."""
 
 HANDSHAKES: Final = 32
 """Handshakes looked at in one turn of the loop, some 20 µs each."""
-SELDOM_SECONDS: Final = 10.0
-"""Between log lines of a kind that a peer could cause without end."""
+SELDOM_LINES: Final = 5
+"""Log lines of a kind that a peer or the Recorder could cause without end, in ..."""
+RECORDER_LINES: Final = 10
+"""The same for what becomes of the connection to the Recorder: four lines tell a good one."""
+SELDOM_SECONDS: Final = 60.0
+"""... this time; the rest are counted."""
+LOG_LINES: Final = 1000
+"""Log lines that wait for a terminal or pipe that takes none; more are dropped and counted."""
+LOG_GOODBYE_SECONDS: Final = 0.5
+"""For the last log lines to be read."""
 
 MEMORY_BYTES: Final = 24 << 20
 """Of memory beyond what the hub uses by itself. What libzmq cannot bound peer by peer (a message whose end

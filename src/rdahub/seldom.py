@@ -1,7 +1,7 @@
 """Log lines that somebody else's behaviour causes, and could cause a million times.
 
-Rule: the first is logged at once, further ones of its kind at most every `limits.SELDOM_SECONDS`, with how
-many were left out. Not here: counting for `status` (`broker.Counters`).
+Rule: of a kind, a few are logged at once, the rest of a minute's are counted and the next line says how many
+were left out. Not here: counting for `status` (`broker.Counters`).
 """
 
 from __future__ import annotations
@@ -20,20 +20,34 @@ class Seldom:
     Parameters
     ----------
     log : logging.Logger
+    lines : int
+        How many are logged in a minute.
     """
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, lines: int = limits.SELDOM_LINES) -> None:
         self._log = log
-        self._next = 0.0
+        self._most = lines
+        self._minute_ends = 0.0
+        self._lines = 0
         self._left_out = 0
 
     def warn(self, text: str) -> None:
-        """Log a warning, unless there was one a moment ago."""
+        """Log a warning, unless there were enough of them."""
+        self._write(logging.WARNING, text)
+
+    def tell(self, text: str) -> None:
+        """Log what is no reason to worry, unless there was enough of it."""
+        self._write(logging.INFO, text)
+
+    def _write(self, level: int, text: str) -> None:
         now = time.monotonic()
-        if now < self._next:
+        if now >= self._minute_ends:
+            self._minute_ends = now + limits.SELDOM_SECONDS
+            self._lines = 0
+        self._lines += 1
+        if self._lines > self._most:
             self._left_out += 1
             return
-        more = f" (and {self._left_out} more like it meanwhile)" if self._left_out else ""
-        self._log.warning("%s%s", text, more)
-        self._next = now + limits.SELDOM_SECONDS
+        more = f" (and {self._left_out} more like it before)" if self._left_out else ""
         self._left_out = 0
+        self._log.log(level, "%s%s", text, more)

@@ -26,6 +26,7 @@ from rdahub.broker import Broker, History
 from rdahub.config import ServeSettings, recorder_address
 from rdahub.entrance import Entrance
 from rdahub.recorder import RecorderLink, RecorderLost
+from rdahub.seldom import Seldom
 from rdahub.storage import Storage
 from rdahub.upstream import Upstream
 from rdahub_client.wire import (
@@ -69,6 +70,8 @@ class Hub:
         self._stopping = False
         self._behind = False
         self._started = time.monotonic()
+        self._said = Seldom(log, limits.RECORDER_LINES)
+        self._said_lost, self._said_note = Seldom(log), Seldom(log)
         self._recorder_info: rda.Info | None = None
         self._impedances: rda.Impedances | None = None
         self._storage = Storage(settings.name, settings.shm_dir)
@@ -111,7 +114,7 @@ class Hub:
                 state = self._state(now)
                 if state != last_state or now >= next_beat:
                     if state != last_state:
-                        log.info("Recorder %s: %s", self.settings.recorder, state)
+                        self._said.tell(f"Recorder {self.settings.recorder}: {state}")
                     last_state = state
                     next_beat = now + limits.HEARTBEAT_SECONDS
                     self._beat(state)
@@ -186,7 +189,7 @@ class Hub:
         self._broker.set_units(())
         assert self._link.socket is not None  # noqa: S101 - finish() said so
         self._poller.register(self._link.socket.fileno(), zmq.POLLIN)
-        log.info("connected to the Recorder at %s", self.settings.recorder)
+        self._said.tell(f"connected to the Recorder at {self.settings.recorder}")
 
     def _drain_recorder(self) -> None:
         try:
@@ -217,7 +220,7 @@ class Hub:
         self._broker.counters.reconnects += 1
         self._publisher.send(self._broker.end("lost"))
         if self._upstream.lost(time.monotonic(), why):
-            log.warning("lost the Recorder at %s: %s; connecting again", self.settings.recorder, why)
+            self._said_lost.warn(f"lost the Recorder at {self.settings.recorder}: {why}; connecting again")
 
     def _take(self, message: rda.Message) -> None:
         match message:
@@ -228,10 +231,10 @@ class Hub:
             case rda.Start():
                 self._publisher.send(self._broker.begin(message))
                 self._upstream.acquiring(time.monotonic())
-                log.info(
-                    "segment of %d channels at %g Hz, history %.0f s",
-                    message.n_channels, 1e6 / message.interval_us, self._broker.history_seconds,
-                )  # fmt: skip
+                self._said.tell(
+                    f"segment of {message.n_channels} channels at {1e6 / message.interval_us:g} Hz, "
+                    f"history {self._broker.history_seconds:.0f} s"
+                )
             case rda.Stop():
                 self._publisher.send(self._broker.end("stop"))
                 self._upstream.stopped()
@@ -244,7 +247,7 @@ class Hub:
                 self._impedances = message
             case rda.Note():
                 self._broker.counters.notes += 1
-                log.warning("the Recorder's stream, byte %d: %s", message.offset, message.text)
+                self._said_note.warn(f"the Recorder's stream, byte {message.offset}: {message.text}")
             case _:  # keep-alives and what a later Recorder may add
                 pass
 

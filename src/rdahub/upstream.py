@@ -24,8 +24,9 @@ STREAMING: Final = "streaming"
 STALLED: Final = "stalled"
 
 FIRST_DELAY: Final = 0.5  # s between attempts at first ...
-LAST_DELAY: Final = 5.0  # ... and at last: a Recorder that comes back is seen within this
+LAST_DELAY: Final = 5.0  # ... and at last, and the jitter: a Recorder that comes back is seen within this
 JITTER: Final = 0.2  # so that several hubs do not knock in step
+SETTLED_SECONDS: Final = 2.0  # s of data until the Recorder counts as well, and its next failure as news
 STALL_SECONDS: Final = 2.0
 STALL_BLOCKS: Final = 5
 
@@ -47,6 +48,8 @@ class Upstream:
         self._delay = FIRST_DELAY
         self._next_attempt = 0.0
         self._last_data = 0.0
+        self._first_data: float | None = None
+        self._told = ""
         self.recorder_state: int | None = None
         """The Recorder's own NEWSTATE code: 0 idle, 1 monitoring, 3 impedance check."""
         self.last_error = ""
@@ -71,8 +74,10 @@ class Upstream:
 
     def lost(self, now: float, why: str) -> bool:
         """The attempt failed or the connection is gone. Returns True if `why` is news worth a log line."""
-        news = self._connected or why != self.last_error
+        news = why != self._told
+        self._told = why
         self._attempting = self._connected = self._acquiring = False
+        self._first_data = None
         self.recorder_state = None
         self.last_error = why
         self._next_attempt = now + self._delay * (1 + JITTER * self._jitter())
@@ -89,9 +94,13 @@ class Upstream:
         self._acquiring = False
 
     def data(self, now: float) -> None:
-        """A block came; from a server that delivers, the next reconnection may be quick again."""
+        """A block came. After some time of them the next reconnection may be quick again."""
         self._last_data = now
-        self._delay = FIRST_DELAY
+        if self._first_data is None:
+            self._first_data = now
+        elif now - self._first_data >= SETTLED_SECONDS:
+            self._delay = FIRST_DELAY
+            self._told = ""
 
     def state(self, now: float, block_seconds: float) -> str:
         """State as users see it.

@@ -15,7 +15,7 @@ from rdahub_client.address import Address, publish_endpoint, query_endpoint
 from rdahub_client.errors import HubLost, NotStreaming, RdaHubError
 from rdahub_client.keys import KeyFile, client_keys
 from rdahub_client.memory import private_ring
-from rdahub_client.query import QuerySocket, remaining_ms, set_heartbeat
+from rdahub_client.query import QuerySocket, end_context, remaining_ms, set_heartbeat
 from rdahub_client.reader import SILENCE, Reader
 from rdahub_client.records import Segment
 from rdahub_client.ring import Ring
@@ -182,7 +182,7 @@ class Client(Reader):
             self._query.close()
             self._query = None
         if self._context is not None:
-            self._context.term()
+            end_context(self._context)
             self._context = None
 
     # --- what Reader asks for ------------------------------------------------------------------------

@@ -24,6 +24,10 @@ __all__ = ["Journal"]
 KEPT_SEGMENTS: Final = 100
 """Newest segments that stay known after their samples are gone, so that people see what happened."""
 
+MARKER_REACH: Final = 10_000_000
+"""Samples. A marker this far ahead of its block is a Recorder's error and does not keep the records behind it
+from being forgotten; by its index it is still found."""
+
 _index = attrgetter("index")
 
 
@@ -165,4 +169,4 @@ class Journal:
             case Gap(stop=stop):
                 return stop <= index
             case Marker(index=at, block=block):
-                return at < index and block < index
+                return block < index and (at < index or at > block + MARKER_REACH)

@@ -17,7 +17,7 @@ import zmq
 
 from rdahub_client.errors import HubLost, NotStreaming, RdaHubError, SharedMemoryError
 from rdahub_client.keys import ClientKeys, KeyPair
-from rdahub_client.query import QuerySocket, remaining_ms
+from rdahub_client.query import QuerySocket, end_context, remaining_ms
 from rdahub_client.reader import SILENCE, Reader
 from rdahub_client.records import Float32
 from rdahub_client.ring import RingReader
@@ -98,7 +98,7 @@ class LocalClient(Reader):
         """Let go of the hub. What was mapped can still be read."""
         self._streaming = False
         self._detach()
-        self._context.term()
+        end_context(self._context)
 
     # --- what Reader asks for ------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ Not here: what is asked and what the answer means (`timeline`, `verbs`).
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from dataclasses import dataclass
 from itertools import count
@@ -23,7 +24,7 @@ from rdahub_client.errors import AuthError, HubLost, Unanswered
 from rdahub_client.keys import ClientKeys
 from rdahub_client.wire import Reply, Request, decode_reply, encode_request
 
-__all__ = ["HEARTBEAT_MS", "QuerySocket", "remaining_ms", "set_heartbeat"]
+__all__ = ["HEARTBEAT_MS", "QuerySocket", "end_context", "remaining_ms", "set_heartbeat"]
 
 HEARTBEAT_MS: Final = 1000
 """A dead link is noticed after three of these; without heartbeats TCP notices nothing for minutes."""
@@ -33,6 +34,7 @@ RECONNECT_MS: Final = 100, 500
 """Between attempts, at first and at last: with the above a hub that is back is found within 3 s."""
 
 _SEND_AGAIN: Final = 1.0  # s
+_NAME_LOOKUP: Final = 0.2  # s
 _BUSY_PAUSE: Final = 0.1  # s until a hub that said BUSY is asked again
 _BROKEN_HANDSHAKES: Final = 2  # one may be a hub that ended; a wrong server key breaks every one
 
@@ -50,6 +52,17 @@ def set_heartbeat(socket: zmq.Socket[bytes]) -> None:
     socket.set(zmq.CONNECT_TIMEOUT, CONNECT_MS)
     socket.set(zmq.RECONNECT_IVL, RECONNECT_MS[0])
     socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MS[1])
+
+
+def end_context(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    """Let go of a context whose sockets are closed.
+
+    That takes no time, but for one case: libzmq's I/O thread may sit in a name look-up that nobody answers,
+    and would keep the caller beyond his time-out. Then it ends by itself, aside.
+    """
+    aside = threading.Thread(target=context.term, name="rdahub-end", daemon=True)
+    aside.start()
+    aside.join(_NAME_LOOKUP)
 
 
 def remaining_ms(deadline: float | None, at_most: float = 3600.0) -> int:

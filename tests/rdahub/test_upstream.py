@@ -10,6 +10,7 @@ from rdahub.upstream import (
     IDLE,
     JITTER,
     LAST_DELAY,
+    SETTLED_SECONDS,
     STALLED,
     STREAMING,
     Upstream,
@@ -74,6 +75,7 @@ def test_a_server_that_delivers_is_tried_again_at_once_after_a_loss() -> None:
     upstream.connected()
     upstream.acquiring(100)
     upstream.data(100)
+    upstream.data(100 + SETTLED_SECONDS)
     upstream.lost(200, "reset")
     assert upstream.next_deadline() == 200 + FIRST_DELAY
 
@@ -85,4 +87,9 @@ def test_a_failure_is_news_once() -> None:
     assert upstream.lost(2, "no route")
     upstream.attempting()
     upstream.connected()
-    assert upstream.lost(3, "no route")
+    upstream.data(2)
+    assert not upstream.lost(3, "no route"), "it fails each time it is connected"
+    upstream.connected()
+    upstream.data(10)
+    upstream.data(10 + SETTLED_SECONDS)
+    assert upstream.lost(20, "no route")

@@ -12,7 +12,7 @@ from rdahub.config import StatusSettings
 from rdahub_client.address import query_endpoint
 from rdahub_client.errors import AuthError, HubLost, HubUnreachable
 from rdahub_client.keys import ClientKeys
-from rdahub_client.query import QuerySocket
+from rdahub_client.query import QuerySocket, end_context
 from rdahub_client.wire import StatsRequest
 
 
@@ -46,7 +46,7 @@ def fetch(hub: str, timeout: float, keys: ClientKeys | None = None) -> dict[str,
         ) from error
     finally:
         query.close()
-        context.term()
+        end_context(context)
     return {key: value for key, value in header.items() if key not in {"id", "ok"}}
 
 

@@ -296,6 +296,9 @@ class Decoder(ReceiveBuffer):
         end = markers_at
         if n_markers:
             markers, end = self._markers(n_markers, at, markers_at, size)
+        if size - end >= raw.itemsize * n:
+            text = f"{size - end} bytes are left over: rows that the count of {points} points leaves out?"
+            raise self._wrong(at + 28, "data_body", text)
         if end < size:
             self._note(at + end, "leftover_bytes", f"{size - end} bytes after the last marker")
         if self._run_type != kind:

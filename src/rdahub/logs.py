@@ -1,0 +1,89 @@
+"""Log lines to stderr, by a thread of their own.
+
+Rule: logging never waits. A terminal that is paused, or a pipe that nobody reads, would otherwise stop the
+hub at the next line; instead lines are dropped and counted.
+Not here: what is logged, and how often (`seldom`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from typing import Final, TextIO
+
+from rdahub import limits
+
+__all__ = ["Logs"]
+
+_FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+class Logs(logging.Handler):
+    """Everything logged in this process, until closed.
+
+    Parameters
+    ----------
+    level : str
+        Least level that is written.
+    """
+
+    def __init__(self, level: str) -> None:
+        super().__init__(level.upper())
+        self.setFormatter(logging.Formatter(_FORMAT))
+        self._lines: queue.Queue[str | None] = queue.Queue(limits.LOG_LINES)
+        self._dropped = 0
+        self._stream = sys.stderr
+        self._writer = threading.Thread(target=self._write_all, name="rdahub-logs", daemon=True)
+        self._writer.start()
+        logging.getLogger().addHandler(self)
+        logging.getLogger().setLevel(self.level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have a line written, or drop it."""
+        try:
+            line = self.format(record)
+            if self._dropped:
+                line = f"({self._dropped} lines were dropped: nobody read them)\n{line}"
+            self._lines.put_nowait(f"{line}\n")
+            self._dropped = 0
+        except queue.Full:
+            self._dropped += 1
+        except Exception:  # noqa: BLE001 - as every handler: a wrong log call must not end the program
+            self.handleError(record)
+
+    def _write_all(self) -> None:
+        write = _writer(self._stream)
+        while (line := self._lines.get()) is not None:
+            try:
+                write(line)
+            except (OSError, ValueError):
+                return  # nobody will ever read it
+
+    def close(self) -> None:
+        """Write what waits, if somebody reads it, and no more."""
+        logging.getLogger().removeHandler(self)
+        try:
+            self._lines.put_nowait(None)
+        except queue.Full:
+            return
+        self._writer.join(limits.LOG_GOODBYE_SECONDS)
+        super().close()
+
+
+def _writer(stream: TextIO) -> Callable[[str], object]:
+    """Write to the descriptor itself: a thread in a Python file's write would stop the interpreter's end."""
+    try:
+        fd = stream.fileno()
+    except (OSError, ValueError):
+        return stream.write
+
+    def write(line: str) -> None:
+        rest = line.encode(errors="backslashreplace")
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+
+    return write
