@@ -87,6 +87,7 @@ class Client(Reader):
         self._layout: Segment | None = None
         self._heard = 0.0
         self._deaf = False
+        self._frame_bytes = 0
         self._address = ""
 
     @property
@@ -196,7 +197,10 @@ class Client(Reader):
         if self._sub is not None and self._poller.poll(remaining_ms(until)):
             self._heard = time.monotonic()
             self._deaf = False
-            return decode(self._sub.recv())
+            frame = self._sub.recv()
+            if len(frame) > self._frame_bytes:
+                self._mind_frame(len(frame))
+            return decode(frame)
         now = time.monotonic()
         if now >= silent:
             self._heard = now
@@ -247,7 +251,15 @@ class Client(Reader):
             self._sub = None
 
     def _receive_limit(self) -> int:
-        """High-water mark in messages, from the bytes a block of 20 ms has at the layout known."""
+        """High-water mark in messages, from the largest seen, or a block of 20 ms at the layout known."""
         segment = self._timeline.segment or self._layout
-        block_bytes = 5000.0 if segment is None else segment.n_channels * 4 * segment.sfreq * 0.02
-        return int(min(max(RECEIVE_BYTES / max(block_bytes, 1.0), 100), 10_000))
+        usual = 5000 if segment is None else int(segment.n_channels * 4 * segment.sfreq * 0.02)
+        self._frame_bytes = max(self._frame_bytes, usual, 1)
+        return min(max(RECEIVE_BYTES // self._frame_bytes, 10), 10_000)
+
+    def _mind_frame(self, n: int) -> None:
+        """Messages are larger than thought; if much, as many as may wait now would be too many bytes."""
+        much = n > 4 * self._frame_bytes
+        self._frame_bytes = n
+        if much:
+            self._subscribe()

@@ -98,6 +98,7 @@ class Gap:
     reason : str
         ``counter``: the Recorder dropped blocks; the samples read as NaN.
         ``overwritten``: this client came too late and the hub no longer holds them.
+        ``hub_restart``: the hub ended before a stream had told them.
     """
 
     start: int

@@ -8,6 +8,7 @@ Not here: sockets, clocks; waiting and asking (`verbs`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from rdahub_client.verbs import Verb, Verbs
 from rdahub_client.wire import PAGE_BYTES
 
 __all__ = ["Cursor", "Streams"]
+
+HUB_RESTART: Final = "hub_restart"
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -37,6 +40,8 @@ class Cursor:
     place: int
     unannounced: Segment | None
     segment: Segment | None = None
+    waiting: Block | None = None
+    """Found behind a gap that had to be told first."""
 
 
 class Streams:
@@ -66,6 +71,9 @@ class Streams:
 
     def next_event(self, cursor: Cursor, deadline: float | None) -> Verb[Event]:
         """The next event in index order, history first; StreamTimeout at the deadline."""
+        if cursor.waiting is not None:
+            block, cursor.waiting = cursor.waiting, None
+            return block
         while True:
             try:
                 yield from self._verbs.settle(deadline)
@@ -127,18 +135,28 @@ class Streams:
         self, cursor: Cursor, segment: Segment, boundary: int, markers: list[Marker], deadline: float | None
     ) -> Verb[Event]:
         """Rows up to the next record, at most a page, with the markers that came in them."""
-        start = cursor.index
+        timeline = self._verbs.timeline
         page = max(1, PAGE_BYTES // (4 * segment.n_channels))
-        stop = min(boundary, start + page, self._verbs.timeline.intact_until(start))
-        try:
-            samples = yield from self._verbs.find(start, stop, deadline)
-        except Overwritten as error:
-            found_at = max(self._verbs.timeline.available_from(start), error.first_available or 0)
-            return self._lose(cursor, min(found_at, boundary))
+        start = cursor.index
+        while start < boundary:
+            stop = min(boundary, start + page, timeline.intact_until(start))
+            try:
+                samples = yield from self._verbs.find(start, stop, deadline)
+                break
+            except Overwritten as error:
+                found_at = max(timeline.available_from(start), error.first_available or 0, start + 1)
+                start = min(found_at, boundary)
+        else:
+            return self._lose(cursor, boundary)
         came = [marker for marker in markers if marker.block < stop]
+        lost = self._lose(cursor, start) if start > cursor.index else None
         cursor.index = stop
         cursor.place += len(came)
-        return Block(start, stop, samples, tuple(came))
+        if lost is None:
+            return Block(start, stop, samples, tuple(came))
+        # One gap, however often its edge moved on meanwhile. What is behind it is told next, from a copy.
+        cursor.waiting = Block(start, stop, samples.copy(), tuple(came))
+        return lost
 
     def _announceable(self, index: int) -> Segment | None:
         """The segment that holds a sample, if its end will be told too."""
@@ -164,8 +182,15 @@ class Streams:
         return Gap(start, index, OVERWRITTEN)
 
     def _leave_instance(self, cursor: Cursor, deadline: float | None) -> Verb[Event | None]:
-        """The hub is another one: end the old segment, begin the new instance at its first sample."""
+        """The hub is another one: end the old segment, begin the new instance at its first sample.
+
+        What the old one had and this stream had not yet told is gone with it.
+        """
         timeline = self._verbs.timeline
+        end = timeline.left_at(cursor.instance)
+        if cursor.index < end:
+            start, cursor.index = cursor.index, end
+            return Gap(start, end, HUB_RESTART)
         end = cursor.index
         segment, cursor.segment = cursor.segment, None
         cursor.instance = timeline.instance
@@ -175,7 +200,7 @@ class Streams:
         cursor.unannounced = self._announceable(cursor.index)
         if segment is None:
             return (yield from self._next(cursor, deadline))
-        return SegmentEnd(replace(segment, stop=end, ended="lost"), "hub_restart")
+        return SegmentEnd(replace(segment, stop=end, ended="lost"), HUB_RESTART)
 
 
 def _position(record: SegmentStart | SegmentEnd | Gap) -> int:

@@ -58,7 +58,7 @@ class Timeline(Holdings):
     def __init__(self, open_window: Callable[[int, int], Window]) -> None:
         super().__init__(open_window)
         self._inbox: deque[Message] = deque()
-        self._past: set[str] = set()
+        self._left_at: dict[str, int] = {}
         self.instance = ""
         self.state = "disconnected"
         self.doubted = False
@@ -67,6 +67,10 @@ class Timeline(Holdings):
         """Why the hub does not answer, from then on until it is heard again."""
         self.ended = False
         """True once the hub has said goodbye."""
+
+    def left_at(self, instance: str) -> int:
+        """Index after the newest sample known of an instance that is gone."""
+        return self._left_at.get(instance, 0)
 
     # --- messages in ---------------------------------------------------------------------------------
 
@@ -94,7 +98,7 @@ class Timeline(Holdings):
         if refusal is not None:
             self._refuse(request, refusal)
         elif isinstance(request, RangeRequest):
-            self._take_page(reply.page())
+            self._take_page(request, reply.page())
         elif isinstance(request, EventsRequest):
             self._take_events(reply.events())
         else:
@@ -109,7 +113,10 @@ class Timeline(Holdings):
         self.doubted = False
         self.lost = why
 
-    def _take_page(self, page: Page) -> None:
+    def _take_page(self, request: RangeRequest, page: Page) -> None:
+        if page.start == request.start > self.next_index:  # more is missing than the window holds
+            self.window_now().jump(page.start)
+            self.next_index = page.start
         if page.instance != self.instance or not page.start <= self.next_index < page.stop:
             raise WireError(f"a page [{page.start}, {page.stop}) where {self.next_index} was asked for")
         self.first_available = page.first_available
@@ -137,7 +144,7 @@ class Timeline(Holdings):
             while self._inbox and self._inbox[0].instance != self.instance:
                 self._inbox.popleft()  # from an instance that is not, or no longer, the hub's
         else:
-            self._past.add(self.instance)
+            self._left_at[self.instance] = self.next_index
             self._inbox.clear()
             self.reset(info.next_index)
             self.instance = info.instance
@@ -172,7 +179,7 @@ class Timeline(Holdings):
 
     def _apply(self, message: Message) -> Request | None:
         if message.instance != self.instance:
-            return None if message.instance in self._past or isinstance(message, End) else InfoRequest()
+            return None if message.instance in self._left_at or isinstance(message, End) else InfoRequest()
         match message:
             case BlockMessage():
                 return self._apply_block(message)
@@ -231,6 +238,8 @@ class Timeline(Holdings):
             return request
         self.state = beat.state
         self.first_available = beat.first_available
+        if self.window is None and self.segment is not None:
+            self.window_now()  # the hub's own ring has samples already, for readers on its machine
         self.prune()
         return None
 
@@ -248,8 +257,6 @@ class Timeline(Holdings):
             self.next_index = index
             self.arrivals += 1
             return None
-        if index - self.next_index > window.capacity:
-            # Only as much as the window can hold; the rest stays in the hub's history.
-            self.next_index = index - window.capacity
-            window.jump(self.next_index)
-        return RangeRequest(instance=self.instance, start=self.next_index, stop=index)
+        # Only as much as the window can hold; the rest stays in the hub's history.
+        start = max(self.next_index, index - window.capacity)
+        return RangeRequest(instance=self.instance, start=start, stop=index)

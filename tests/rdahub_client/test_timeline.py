@@ -482,6 +482,8 @@ class Listener:
                 assert start == self.position
                 if reason == "counter":
                     assert np.isnan(hub.expected(start, stop, 1, self.instance)).all()
+                elif reason == "hub_restart":
+                    assert self.instance != hub.broker.instance
                 else:
                     assert reason == "overwritten"
                     assert self.instance != hub.broker.instance or start < hub.broker.first_available

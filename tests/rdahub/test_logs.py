@@ -1,0 +1,98 @@
+"""Log lines: written aside, dropped rather than waited for, and few of what could be endless."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from rdahub import limits
+from rdahub.logs import Logs
+from rdahub.seldom import Seldom
+
+log = logging.getLogger("rdahub.test")
+
+
+@pytest.fixture(autouse=True)
+def _level_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.level
+    yield
+    root.setLevel(before)
+
+
+def test_lines_are_written_in_order_before_close_returns(capfd: pytest.CaptureFixture[str]) -> None:
+    logs = Logs("info")
+    log.debug("not this")
+    for i in range(100):
+        log.info("line %d", i)
+    logs.close()
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.rpartition(" ")[2] for line in lines] == [str(i) for i in range(100)]
+    assert all("INFO" in line and "rdahub.test: line" in line for line in lines)
+
+
+def test_a_pipe_that_nobody_reads_stops_nobody_and_the_lost_lines_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as pipe, os.fdopen(read, "rb") as other_end:
+        monkeypatch.setattr(sys, "stderr", pipe)
+        logs = Logs("info")
+        sent = 5 * limits.LOG_LINES
+        for i in range(sent):
+            log.info("%d %s", i, "x" * 200)
+        # Nobody has read a byte until now. From here on there is room again.
+        got = b""
+        while b" last\n" not in got:
+            log.info("last")
+            got += other_end.read1(1 << 20)
+        dropped = sum(int(line.split()[0][1:]) for line in got.splitlines() if b"were dropped" in line)
+        written = got.count(b"xxx\n")
+        logs.close()
+    assert dropped > 0
+    assert written + dropped >= sent
+
+
+def test_closing_does_not_wait_for_a_pipe_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stderr", pipe)
+        logs = Logs("info")
+        for _ in range(500):
+            log.info("x" * 1000)
+        logs.close()  # the test's own time-out is what would tell
+        os.close(read)
+
+
+def test_a_stream_that_is_no_file_is_written_to(capsys: pytest.CaptureFixture[str]) -> None:
+    logs = Logs("warning")
+    log.warning("as seen by a notebook")
+    logs.close()
+    assert "as seen by a notebook" in capsys.readouterr().err
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_of_a_kind_of_line_few_are_logged_and_the_rest_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("rdahub.seldom.time", clock)
+    seldom = Seldom(log, lines=2)
+    with caplog.at_level("INFO"):
+        for i in range(10):
+            seldom.warn(f"peer {i}")
+        clock.now += limits.SELDOM_SECONDS
+        seldom.tell("peer 10")
+        seldom.tell("peer 11")
+    assert caplog.messages == ["peer 0", "peer 1", "peer 10 (and 8 more like it before)", "peer 11"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2 + ["INFO"] * 2
