@@ -84,15 +84,14 @@ class Answers:
         )
 
     def _answer_range(self, request: RangeRequest) -> bytes:
-        start, stop, ring = request.start, request.stop, self._broker.ring
+        start, stop, ring = request.start, request.stop, self._broker.rings.at(request.start)
         if stop < start:
             return self.refuse(request.id, "BAD_REQUEST", f"stop {stop} lies before start {start}")
-        if ring is None or self._broker.journal.segment is None:
+        if self._broker.ring is None or self._broker.journal.segment is None:
             return self.refuse(request.id, "NO_STREAM", "the Recorder has not started yet")
-        if start < ring.first_available:
-            return self.refuse(
-                request.id, "OUT_OF_RANGE_OLD", f"history begins at sample {ring.first_available}"
-            )
+        first_available = self._broker.first_available
+        if ring is None or start < first_available:
+            return self.refuse(request.id, "OUT_OF_RANGE_OLD", f"history begins at sample {first_available}")
         for segment in self._broker.journal.segments:
             if segment.stop is not None and segment.start <= start < segment.stop < stop:
                 return self.refuse(
@@ -114,7 +113,7 @@ class Answers:
             segment=self._broker.journal.segment.number if segment_here is None else segment_here.number,
             start=start,
             stop=stop,
-            first_available=ring.first_available,
+            first_available=first_available,
             next_index=self._broker.next_index,
             samples=ring.view(start, stop),
         )

@@ -27,6 +27,7 @@ from typing import Any, Final
 import numpy as np
 
 from rdahub import rda
+from rdahub.rings import History, Rings
 from rdahub_client.journal import Journal
 from rdahub_client.records import Float32, Gap, Marker, Segment, SegmentEnd, SegmentStart
 from rdahub_client.ring import Ring
@@ -40,24 +41,10 @@ from rdahub_client.wire import (
     encode_records,
 )
 
-__all__ = ["Broker", "Counters", "History"]
+__all__ = ["Broker", "Counters"]
 
 DEFAULT_UNIT: Final = "µV"
 _COUNTER: Final = 2**32
-_LEAST_ROWS: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """How much to keep: `seconds` of samples or `bytes` of memory, whichever is less."""
-
-    seconds: float
-    bytes: int
-
-    def rows(self, n_channels: int, interval_us: float) -> int:
-        """Samples to keep at a layout."""
-        by_time = self.seconds * 1e6 / interval_us
-        return max(_LEAST_ROWS, int(min(by_time, self.bytes / (4 * n_channels))))
 
 
 @dataclass(slots=True)
@@ -106,14 +93,12 @@ class Broker:
         self.instance = instance
         self.counters = Counters()
         self.journal = Journal()
-        self.ring: Ring | None = None
+        self.rings = Rings(history, make_ring)
         self.next_index = start_index
         self.last_block: tuple[int, int] | None = None
         """Monotonic and wall time of the newest block, ns."""
         self.segment_frame: bytes | None = None
         """The newest segment's start or end as published; said again now and then for late joiners."""
-        self._history = history
-        self._make_ring = make_ring
         self._counter: int | None = None
         self._judged = False
         self._length: int | None = None
@@ -130,9 +115,14 @@ class Broker:
         return newest if newest is not None and newest.stop is None else None
 
     @property
+    def ring(self) -> Ring | None:
+        """The ring that is written to."""
+        return self.rings.newest
+
+    @property
     def first_available(self) -> int:
         """Index of the oldest sample held."""
-        return self.next_index if self.ring is None else self.ring.first_available
+        return self.rings.first_available(self.next_index)
 
     @property
     def history_seconds(self) -> float:
@@ -174,24 +164,10 @@ class Broker:
             ch_names=start.names,
             units=units,
         )
-        self._fit_ring(segment)
+        ring = self.rings.open(segment.n_channels, segment.sampling_interval_us, self.next_index)
+        ring.note_seq(self.journal.next_seq)
         self.counters.segments += 1
         return [self._record(SEGMENT, SegmentStart(segment))]
-
-    def _fit_ring(self, segment: Segment) -> None:
-        """Keep the ring if it fits the layout; else make another and take over what samples can be."""
-        rows = self._history.rows(segment.n_channels, segment.sampling_interval_us)
-        old = self.ring
-        newest = self.journal.segment
-        if old is not None and newest is not None and old.n_channels == segment.n_channels:
-            if newest.sampling_interval_us == segment.sampling_interval_us:
-                return
-            kept = max(old.first_available, self.next_index - rows)
-            self.ring = self._make_ring(segment.n_channels, rows, kept)
-            self.ring.extend(old.view(kept, self.next_index))
-        else:
-            self.ring = self._make_ring(segment.n_channels, rows, self.next_index)
-        self.ring.note_seq(self.journal.next_seq)
 
     def end(self, reason: str) -> list[bytes]:
         """STOP, a lost Recorder, or a counter that cannot be followed: the open segment ends."""
@@ -295,8 +271,15 @@ class Broker:
             self.segment_frame = frame
         return frame
 
-    def prune(self) -> None:
-        """Forget records that belong to samples no longer held. Cheap; call now and then."""
+    def prune(self, now: float) -> None:
+        """Let go of what the history no longer reaches. Cheap; call now and then.
+
+        Parameters
+        ----------
+        now : float
+            Seconds on a monotonic clock.
+        """
+        self.rings.prune(now)
         self.journal.prune(self.first_available)
 
     def holdings(self) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class AllowList:
         self.folder = folder
         self._always = always
         self._names = dict(always)
-        self._seen: tuple[object, ...] | None = None
+        self._seen: tuple[object, ...] | None = ()
+        self._perhaps_inside: set[bytes] = set()
         self.refresh()
 
     def name(self, key: bytes) -> str | None:
@@ -57,26 +58,25 @@ class AllowList:
         return len(self._names) - len(self._always)
 
     def refresh(self) -> bool:
-        """Read the folder again if it changed. True if somebody is no longer on the list.
+        """Read the folder again if it changed. True if somebody who may be inside is no longer on the list.
 
         A folder that cannot be read lets nobody new in; that is no reason to throw out those inside.
         """
         try:
-            files = sorted(self.folder.glob("*.key"))
-            seen = tuple((path.name, *_fingerprint(path)) for path in files)
-            if not files:
-                self.folder.stat()  # glob finds nothing, too, in a folder that is gone
+            files = sorted(path for path in self.folder.iterdir() if path.suffix == ".key")
         except OSError as error:
-            if self._seen != ():
+            if self._seen is not None:
                 log.warning("nobody new is let in: --curve-clients %s: %s", self.folder, error.strerror)
-            self._seen, self._names = (), dict(self._always)
+            self._seen, self._names = None, dict(self._always)
             return False
+        seen = tuple((path.name, *_fingerprint(path)) for path in files)
         if seen == self._seen:
             return False
-        before, unreadable = set(self._names), self._seen == ()
         self._seen, self._names = seen, {**self._read(files), **self._always}
         log.info("%d clients are let in, by the keys in %s", len(self), self.folder)
-        return bool(before - set(self._names)) and not unreadable
+        gone = self._perhaps_inside - set(self._names)
+        self._perhaps_inside = set(self._names) if gone else self._perhaps_inside | set(self._names)
+        return bool(gone)
 
     @staticmethod
     def _read(files: list[Path]) -> dict[bytes, str]:
@@ -122,6 +122,7 @@ class Doorkeeper:
         self.local = KeyPair.make()
         self._list = AllowList(clients, {self.local.public: "this machine"})
         self._seldom = Seldom(log)
+        self._must_go = False
         self.socket = context.socket(zmq.ROUTER)
         self.socket.linger = 0
         self.socket.bind("inproc://zeromq.zap.01")
@@ -137,7 +138,9 @@ class Doorkeeper:
 
     def refresh(self) -> bool:
         """Take up changes of the folder. True if somebody inside must go."""
-        return self._list.refresh()
+        must_go = self._list.refresh() or self._must_go
+        self._must_go = False
+        return must_go
 
     def answer(self) -> int:
         """Answer what libzmq asks, some of it; the rest waits for a turn. Returns how many were refused."""
@@ -149,14 +152,14 @@ class Doorkeeper:
                 break
             try:
                 code, name = self._decide(question)
-            except Exception:
-                log.exception("an error of the hub's own; this handshake is refused")
+            except Exception as error:  # noqa: BLE001 - whatever it is, this one stays out and the next is asked
+                self._seldom.warn(f"an error of the hub's own, so this handshake is refused: {error!r}")
                 code, name = b"500", ""
             refused += code != _ALLOWED
             # sender, empty, version, request id | status code, status text, user id, metadata
-            self.socket.send_multipart(
-                [*question[:2], b"1.0", *question[3:4], code, b"", name.encode(), b""], zmq.DONTWAIT
-            )
+            user = name.encode(errors="replace")
+            answer = [*question[:2], b"1.0", *question[3:4], code, b"", user, b""]
+            self.socket.send_multipart(answer, zmq.DONTWAIT)
         return refused
 
     def _decide(self, question: list[bytes]) -> tuple[bytes, str]:
@@ -165,7 +168,7 @@ class Doorkeeper:
             key = z85.encode(credentials[0])
             name = self._list.name(key)
             if name is None:  # perhaps it has just been added
-                self._list.refresh()
+                self._must_go |= self._list.refresh()
                 name = self._list.name(key)
             if name is not None:
                 log.debug("%s comes in from %s", name, address.decode(errors="replace"))

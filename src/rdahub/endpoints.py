@@ -37,7 +37,8 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, insecure: bool, setting: str)
     if not insecure and not _is_local(endpoint):
         raise UnsafeEndpoint(
             f"--{setting} {endpoint} is open to the network and unencrypted; "
-            "bind 127.0.0.1, or say --insecure if everyone on that network may read the EEG"
+            "bind 127.0.0.1, or give --curve-key and --curve-clients, "
+            "or say --insecure if everyone on that network may read the EEG"
         )
     socket.set(zmq.IPV6, 1 if "[" in endpoint else 0)
     try:

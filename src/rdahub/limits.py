@@ -88,5 +88,7 @@ USER_TIMEOUT_MS: Final = 10_000
 
 LOCAL_READERS: Final = 256
 """Bells rung after each block at 2 µs each; more readers of one machine than this is a mistake."""
+OLDER_RING_SECONDS: Final = 10.0
+"""The ring before the newest stays at least, even beyond --history-bytes: readers may be a block behind."""
 LEAST_SHARED_PART: Final = 0.01
 """Of the history wanted: below it the ring goes to the hub's own memory and is not shared."""

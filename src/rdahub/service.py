@@ -22,10 +22,11 @@ import zmq
 
 from rdahub import limits, rda
 from rdahub.answers import Answers
-from rdahub.broker import Broker, History
+from rdahub.broker import Broker
 from rdahub.config import ServeSettings, recorder_address
 from rdahub.entrance import Entrance
 from rdahub.recorder import RecorderLink, RecorderLost
+from rdahub.rings import History
 from rdahub.seldom import Seldom
 from rdahub.storage import Storage
 from rdahub.upstream import Upstream
@@ -83,6 +84,7 @@ class Hub:
         self._broker = Broker(
             self._instance, History(settings.history, settings.history_bytes), self._storage.make_ring
         )
+        self._storage.release = self._broker.rings.release
         self._answers = Answers(self._broker)
         try:
             self._entrance = Entrance(settings, self._answer, self._answers.refuse, self._broker.counters)
@@ -230,6 +232,7 @@ class Hub:
                 self._publisher.send(self._broker.extend(message, received_ns, time.time_ns()))
             case rda.Start():
                 self._publisher.send(self._broker.begin(message))
+                self._note_older()
                 self._upstream.acquiring(time.monotonic())
                 self._said.tell(
                     f"segment of {message.n_channels} channels at {1e6 / message.interval_us:g} Hz, "
@@ -258,8 +261,8 @@ class Hub:
 
     def _beat(self, state: str) -> None:
         broker = self._broker
-        broker.prune()
         now_ns = time.monotonic_ns()
+        broker.prune(now_ns * 1e-9)
         segment = broker.segment
         beat = Heartbeat(
             instance=self._instance,
@@ -275,9 +278,14 @@ class Hub:
         if broker.segment_frame is not None:
             self._publisher.send([broker.segment_frame])
         self._storage.beat(now_ns, state)
+        self._note_older()
         self._storage.ring_bells()
         if self._entrance.beat():
             self._watch_sockets()
+
+    def _note_older(self) -> None:
+        """Tell readers on this machine, who map the newest ring, of samples under earlier layouts."""
+        self._storage.note_older(self._broker.first_available if self._broker.rings.has_older else None)
 
     # --- questions -------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ Not here: the layout of the files (`rdahub_client.shared`), what is written into
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class Storage:
     def __init__(self, name: str, directory: Path) -> None:
         self._owner = Owner(name, directory) if MIRRORS else None
         self._readers: list[str] = []
+        self.release: Callable[[], bool] = lambda: False
+        """Called when memory is short, before a ring is made shorter; true if that freed some."""
 
     def make_ring(self, n_channels: int, rows: int, start: int) -> Ring:
         """A ring of at least `rows` samples, or of as many as there is shared memory for."""
@@ -43,6 +46,8 @@ class Storage:
             try:
                 ring = self._owner.create_ring(n_channels, rows, start)
             except SharedMemoryError as error:
+                if self.release():
+                    continue
                 log.warning("%s", error)
                 rows //= 2
                 if rows < wanted * limits.LEAST_SHARED_PART:
@@ -59,6 +64,8 @@ class Storage:
             try:
                 return private_ring(wanted, n_channels, start)
             except (OSError, OverflowError, ValueError, MemoryError) as error:
+                if self.release():
+                    continue
                 if wanted <= 1:
                     raise
                 wanted //= 2
@@ -98,6 +105,11 @@ class Storage:
         """Leave a sign of life, and the Recorder's state, for local readers."""
         if self._owner is not None:
             self._owner.beat(now_ns, state)
+
+    def note_older(self, first_available: int | None) -> None:
+        """Tell local readers from where on there are samples of layouts before the ring's, if there are."""
+        if self._owner is not None:
+            self._owner.note_older(first_available)
 
     def ring_bells(self) -> None:
         """Wake local readers: something is new. One that is gone is forgotten, a busy one skipped."""

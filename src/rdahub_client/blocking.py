@@ -205,6 +205,8 @@ class Client(Reader):
         if now >= silent:
             self._heard = now
             self._deaf = True
+            if self._query is not None:
+                self._query.close()  # a new handshake says more than an old connection
             return Silence()
         return None
 

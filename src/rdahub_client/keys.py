@@ -115,6 +115,8 @@ def _holds_secret(path: Path) -> bool:
 
 
 def _read(path: Path) -> tuple[bytes, bytes | None]:
+    if path.exists() and not path.is_file():
+        raise KeyFileError(f"{path} is no file")
     try:
         public, secret = zmq.auth.load_certificate(path)
     except OSError as error:

@@ -138,7 +138,11 @@ class LocalClient(Reader):
     def _ask(self, request: Request, deadline: float | None, patience: float) -> Reply:
         if self._query is None:
             raise HubLost("not connected")
-        return self._query.ask(request, deadline, patience)
+        try:
+            return self._query.ask(request, deadline, patience)
+        except HubLost:
+            self._reattach()  # it may be back, at another address
+            raise
 
     # --- following the ring ----------------------------------------------------------------------------
 
@@ -163,7 +167,9 @@ class LocalClient(Reader):
         self._reported = reported
         # Its own instance, not the one this client believes in: a hub that came back must be recognised.
         instance = attachment.description["instance"]
-        return Heartbeat(instance, state, None, ring.first_available, next_index, reported[1], 0, 0)
+        older = attachment.older
+        first_available = ring.first_available if older is None else min(older, ring.first_available)
+        return Heartbeat(instance, state, None, first_available, next_index, reported[1], 0, 0)
 
     def _follow_ring(self) -> None:
         """Map the hub's newest ring if it is not the one mapped."""
@@ -172,7 +178,7 @@ class LocalClient(Reader):
             ring = attachment.ring(generation)
             if ring is None:
                 if attachment.generation == generation:
-                    if attachment.is_open:  # withdrawn
+                    if attachment.is_open and attachment.is_alive:  # withdrawn; a dead hub's is only gone
                         self._generation, self._ring = generation, None
                     return
                 continue

@@ -201,7 +201,8 @@ class QuerySocket:
         self._broken_handshakes += 1
         if self._keys is not None and self._broken_handshakes >= _BROKEN_HANDSHAKES:
             raise AuthError(
-                "the connection breaks in the handshake; is server_key the .key file of this very hub?",
+                "the connection breaks in the handshake: server_key is not the .key file of this hub, "
+                "or this hub has no keys",
                 hub=self.endpoint,
             )
 

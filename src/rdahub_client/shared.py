@@ -49,7 +49,8 @@ _CONTROL_MAGIC: Final = b"RDAHUB\0\1"  # the last byte is the version of this la
 _RING_MAGIC: Final = b"RDARING\1"
 _NUMBERS: Final = 64  # offset of the int64 numbers in both headers
 _TEXT: Final = 512  # offset of the description in the control file
-_GENERATION, _BEAT, _STATE, _COUNT = 0, 1, 2, 3  # numbers of the control file, and how many
+_GENERATION, _BEAT, _STATE, _OLDER, _COUNT = 0, 1, 2, 3, 4  # numbers of the control file, and how many
+_NONE: Final = -1
 _STATES: Final = ("disconnected", "idle", "streaming", "stalled")
 _SHAPE: Final = struct.Struct("<qq")  # n_channels, capacity at offset 8 of a ring
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -96,6 +97,7 @@ class Owner:
                 _reserve(self._fd, _PAGE)
                 self._map = mmap.mmap(self._fd, _PAGE)
                 self._numbers: Marks = np.frombuffer(self._map, np.int64, _COUNT, _NUMBERS)
+                self._numbers[_OLDER] = _NONE
                 self.bell = _bell(self.path.with_name(f"{self.path.name}.bell"))
             except OSError:
                 self.path.unlink(missing_ok=True)
@@ -117,6 +119,10 @@ class Owner:
         """Leave a sign of life, on the monotonic clock, and the Recorder's state."""
         self._numbers[_STATE] = _STATES.index(state)
         self._numbers[_BEAT] = now_ns
+
+    def note_older(self, first_available: int | None) -> None:
+        """Say from where on the hub has samples of layouts before the ring's; None if it has none."""
+        self._numbers[_OLDER] = _NONE if first_available is None else first_available
 
     def create_ring(self, n_channels: int, capacity: int, start: int) -> Ring:
         """Make a ring and let it take the place of the one before.
@@ -239,6 +245,7 @@ class Attachment:
             if os.fstat(fd).st_size < _PAGE:
                 raise SharedMemoryError(f"the hub named {name!r} is only just starting; try again")
             control = mmap.mmap(fd, _PAGE, prot=mmap.PROT_READ)
+            self._inode = os.fstat(fd).st_ino
         finally:
             os.close(fd)
         if control[: len(_CONTROL_MAGIC)] != _CONTROL_MAGIC:
@@ -261,6 +268,24 @@ class Attachment:
     def is_open(self) -> bool:
         """False once the hub has said goodbye."""
         return self._control[: len(_CONTROL_MAGIC)] == _CONTROL_MAGIC
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether this very hub still holds its name. Asks the kernel; not for every block."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return os.fstat(fd).st_ino == self._inode and not _try_lock(fd, shared=True)
+        finally:
+            os.close(fd)
+
+    @property
+    def older(self) -> int | None:
+        """First sample the hub has of layouts before the ring's, for which it must be asked; None if none."""
+        first = int(self._numbers[_OLDER])
+        return None if first == _NONE else first
 
     @property
     def beat_ns(self) -> int:

@@ -168,7 +168,8 @@ class Timeline(Holdings):
         last = self.segment
         if last is None or before is None or before.number != last.number:
             if last is not None and last.stop is None:
-                ended = replace(last, stop=self.next_index, ended=OVERWRITTEN)
+                stop = self.next_index if before is None else min(self.next_index, before.start)
+                ended = replace(last, stop=stop, ended=OVERWRITTEN)
                 self.journal.insert(SegmentEnd(ended, OVERWRITTEN))
             if before is not None:
                 self.lose(before.start)
@@ -256,6 +257,9 @@ class Timeline(Holdings):
         if window.reaches(index):
             self.next_index = index
             self.arrivals += 1
+            return None
+        if not window.capacity:  # of a layout that came and went: history has its samples
+            self.next_index = index
             return None
         # Only as much as the window can hold; the rest stays in the hub's history.
         start = max(self.next_index, index - window.capacity)

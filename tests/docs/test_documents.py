@@ -21,6 +21,7 @@ NOT_EXECUTED = {
     ("tutorial.md", "needs matplotlib and a window; examples/live_plot.py is the same and is run"),
     ("many-machines.md", "the address is an example of a network"),
     ("migrate-from-rdaclient.md", "the old import does not exist here"),
+    ("encrypt.md", "needs keys and a hub that has them; tests/e2e/test_curve.py does the same"),
 }
 
 

@@ -8,7 +8,8 @@ from lossy import plain_ring
 
 from rdahub import rda
 from rdahub.answers import Answers
-from rdahub.broker import Broker, History
+from rdahub.broker import Broker
+from rdahub.rings import History
 from rdahub_client.records import Gap, Marker, Record, SegmentEnd, SegmentStart
 from rdahub_client.wire import (
     BLOCK,
@@ -229,12 +230,17 @@ def test_stop_twice_ends_once() -> None:
     assert broker.end("stop") == []
 
 
-def test_another_channel_count_gets_a_new_ring_and_old_samples_are_said_to_be_gone() -> None:
+def test_another_channel_count_gets_a_new_ring_and_takes_nothing_away() -> None:
     broker = running(1, 2)
     broker.begin(layout(5))
     broker.extend(block(1, n_channels=5), 1, 2)
-    assert refused(ask(broker, 0, 10)) == "OUT_OF_RANGE_OLD"
+    page = ask(broker, 0, 20).page()
+    assert (page.samples.shape, page.segment, page.first_available, page.next_index) == ((20, 2), 0, 0, 30)
     assert ask(broker, 20, 30).page().samples.shape == (10, 5)
+    assert refused(ask(broker, 10, 25)) == "WRONG_SEGMENT"
+    broker.rings.release()
+    assert refused(ask(broker, 0, 10)) == "OUT_OF_RANGE_OLD"
+    assert broker.first_available == 20
 
 
 def test_another_rate_keeps_the_samples_there_are() -> None:
@@ -376,7 +382,7 @@ def test_the_journal_is_answered_from_any_number_and_says_what_is_pruned() -> No
     assert reply.before is None
     for counter in range(1, 200):
         broker.extend(block(counter), 1, 2)
-    broker.prune()
+    broker.prune(0)
     reply = decode_reply(Answers(broker).answer(EventsRequest(seq=0))).events()
     assert reply.seq == 3
     assert reply.records == []

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from rdahub import rda
 from rdahub.answers import Answers
-from rdahub.broker import Broker, History
+from rdahub.broker import Broker
+from rdahub.rings import History
 from rdahub_client.errors import HubLost
 from rdahub_client.reader import Reader
 from rdahub_client.records import Float32
@@ -117,7 +118,7 @@ class FakeHub:
 
     def beat(self) -> None:
         broker = self.broker
-        broker.prune()
+        broker.prune(broker.next_index / 1000.0)  # as if it were a clock
         frames = [
             encode_heartbeat(
                 Heartbeat(

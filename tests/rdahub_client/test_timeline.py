@@ -143,6 +143,8 @@ def test_a_new_layout_ends_the_old_segment_and_says_so() -> None:
     assert reader.start_msg.n_channels == 5
     assert [segment.ended for segment in reader.segments] == ["stop", None]
     assert reader.read(40, 60).shape == (20, 5)
+    np.testing.assert_array_equal(reader.read(0, 40), hub.expected(0, 40, 3))
+    hub.broker.rings.release()
     with pytest.raises(Overwritten):
         reader.read(0, 40)
 
@@ -154,6 +156,24 @@ def test_the_window_answers_after_the_hub_has_moved_to_another_layout_until_rows
     np.testing.assert_array_equal(reader.read(0, 40), hub.expected(0, 40, 3))
 
 
+def test_samples_missed_before_another_layout_are_fetched() -> None:
+    hub, reader = streaming(blocks=2)
+    stream = reader.stream("live")
+    reader.asleep = True
+    hub.block(20)
+    hub.stop()
+    hub.start(5)
+    reader.asleep = False
+    hub.block(20)
+    assert reader.last_sample == 80
+    assert reader.gaps(0, 80) == []
+    np.testing.assert_array_equal(reader.read(30, 60), hub.expected(30, 60, 3))
+    np.testing.assert_array_equal(reader.read(60, 80), hub.expected(60, 80, 5))
+    events = [next(stream) for _ in range(5)]
+    spans = [(event.start, event.stop) for event in events if isinstance(event, Block)]
+    assert spans == [(40, 60), (60, 80)]
+
+
 def test_samples_lost_with_a_layout_are_named_lost() -> None:
     hub, reader = streaming(blocks=2)
     assert reader.last_sample == 40
@@ -161,6 +181,7 @@ def test_samples_lost_with_a_layout_are_named_lost() -> None:
     hub.block(20)
     hub.stop()
     hub.start(5)
+    hub.broker.rings.release()
     reader.asleep = False
     hub.block(20)
     assert reader.last_sample == 80

@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from rdahub.endpoints import beside
 from rdahub_client.address import query_endpoint
-from rdahub_client.keys import ClientKeys, client_keys, read_secret
+from rdahub_client.keys import ClientKeys, client_keys, read_public, read_secret
 from rdahub_client.shared import default_directory
 
 _DURATION: Final = re.compile(r"\s*([0-9.eE+-]+)\s*(ms|s|m|min|h|)\s*")
@@ -193,6 +193,20 @@ class _HubSettings(CommonSettings):
     @classmethod
     def _check_hub(cls, value: str) -> str:
         query_endpoint(value)
+        return value
+
+    @field_validator("curve_key")
+    @classmethod
+    def _check_key(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_secret(value)
+        return value
+
+    @field_validator("server_key")
+    @classmethod
+    def _check_server(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_public(value)
         return value
 
     @model_validator(mode="after")
