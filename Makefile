@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: help setup demo check test fuzz schedules format lock clean
+.PHONY: help setup demo check test fuzz schedules nemesis soak bench format lock clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -37,6 +37,23 @@ fuzz: $(STAMP)   ## 30 s of fuzzing for each decoder of foreign bytes (Linux)
 schedules: $(STAMP)  ## thousands of random schedules of losses and restarts
 	RDAHUB_SCHEDULES=5000 $(BIN)/pytest tests/rdahub_client/test_timeline.py
 
+nemesis: $(STAMP) ## the long form: random faults for 10 minutes, 1,000 joins, a million hostile requests
+	$(BIN)/python tests/nemesis/campaign.py --seconds 600 --joins 1000
+	$(BIN)/python tests/nemesis/hostile_campaign.py --requests 1000000 --connections 10000
+
+soak: $(STAMP)   ## 15 minutes of steady load: memory, descriptors and shared memory must not grow
+	$(BIN)/python tests/nemesis/soak.py --seconds 900
+
+BENCH_READY := .venv-bench/.ready
+bench: $(STAMP) $(BENCH_READY)  ## rdahub beside its peers; make bench BENCH="--workload w1 --awake"
+	$(BIN)/python -m benchmarks $(BENCH)
+
+$(BENCH_READY): benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	@command -v redis-server >/dev/null || echo "no redis-server: that lane will be named as missing"
+	@touch $@
+
 format: $(STAMP) ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -47,4 +64,4 @@ lock: $(STAMP)   ## renew requirements.lock
 	  --no-header --all-extras --group pyproject.toml:dev pyproject.toml --upgrade -o requirements.lock
 
 clean:           ## remove what was made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis

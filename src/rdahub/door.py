@@ -10,7 +10,12 @@ Not here: what goes through (`publisher`, `questions`), when to make it anew (`e
 from __future__ import annotations
 
 import logging
+import os
+import socket
+import struct
 import time
+from collections import Counter
+from typing import Final
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -25,6 +30,9 @@ __all__ = ["Door"]
 
 log = logging.getLogger(__name__)
 
+_RESET: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+"""SO_LINGER: on, and no time at all."""
+
 
 class Door:
     """A bound socket.
@@ -38,6 +46,8 @@ class Door:
         The setting that names its address, and its value.
     options : dict of int to int
         ZeroMQ options.
+    most : int
+        Messages a peer may send between two heartbeats.
     keeper : Doorkeeper or None
         Lets in whom it knows; everybody if None.
     insecure : bool
@@ -63,6 +73,7 @@ class Door:
         setting: str,
         endpoint: str,
         options: dict[zmq.SocketOption, int],
+        most: int,
         keeper: Doorkeeper | None,
         insecure: bool,
     ) -> None:
@@ -72,7 +83,9 @@ class Door:
         self._options = options
         self._keeper = keeper
         self._insecure = insecure
-        self._seldom = Seldom(log)
+        self._most = most
+        self._costs: Counter[int] = Counter()
+        self._said_refused, self._said_cut = Seldom(log), Seldom(log)
         self.endpoint = endpoint
         self._open()
 
@@ -100,6 +113,7 @@ class Door:
         The old socket lets go of the address within milliseconds; until then there is nothing else to do.
         """
         self.close()
+        self._costs.clear()
         deadline = time.monotonic() + limits.REOPEN_SECONDS
         while True:
             try:
@@ -121,8 +135,48 @@ class Door:
                 if self._keeper is None
                 else "without keys, or with another hub's server key"
             )
-            self._seldom.warn(f"turned away at the {self._setting} socket: a peer {peer}")
+            self._said_refused.warn(f"turned away at the {self._setting} socket: a peer {peer}")
         return count
+
+    def costs(self, frame: zmq.Frame, weight: int = 1) -> bool:
+        """Count a message on its sender, and hang up on one that sends without end. True if so."""
+        try:
+            fd = int(frame.get(zmq.SRCFD))
+        except zmq.ZMQError:
+            return False  # libzmq itself says something of a peer that has left
+        self._costs[fd] += weight
+        if self._costs[fd] <= self._most:
+            return False
+        self._costs[fd] = 0
+        where = frame.get("Peer-Address")
+        self._said_cut.warn(f"cut off a peer at {where}: it sends to the {self._setting} socket without end")
+        self._hang_up(fd)
+        return True
+
+    def beat(self) -> None:
+        """Begin to count anew; a descriptor may be another peer's by now."""
+        self._costs.clear()
+
+    def _hang_up(self, fd: int) -> None:
+        """Shut a connection of libzmq's, which then sees its peer leave.
+
+        The descriptor may have become something else meanwhile. Only a connection of this door is touched: at
+        worst another peer has to come back.
+        """
+        try:
+            connection = socket.socket(fileno=fd)
+        except OSError:
+            return
+        try:
+            name = connection.getsockname()
+            if not self.endpoint.startswith("tcp://") or str(name[1]) == self.endpoint.rpartition(":")[2]:
+                # Reset rather than finish: a flooder would keep the address busy for a minute.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                connection.shutdown(socket.SHUT_RDWR)
+        except (OSError, IndexError):
+            return
+        finally:
+            connection.detach()  # it is libzmq's to close
 
     def close(self, linger: int = 0) -> None:
         """Stop listening; what is still to be sent may take `linger` milliseconds."""

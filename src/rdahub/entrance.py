@@ -65,16 +65,26 @@ class Entrance:
         self._counters = counters
         self._seldom = Seldom(log)
         self._usual_bytes = 0
-        self._cures_tried = 0
+        self._cured: float | None = None
+        self._excess_then = 0
         self._next_look = 0.0
         self._context = zmq.Context()
         self._keeper: Doorkeeper | None = None
         try:
             if settings.curve_key is not None and settings.curve_clients is not None:
                 self._keeper = Doorkeeper(self._context, settings.curve_key, settings.curve_clients)
-            query = self._door(zmq.ROUTER, "query", settings.query, QUERY_OPTIONS, settings.insecure)
-            options = publish_options(curve=self._keeper is not None)
-            publish = self._door(zmq.XPUB, "publish", settings.publish_endpoint(), options, settings.insecure)
+            query = self._door(
+                zmq.ROUTER,
+                "query",
+                settings.query,
+                QUERY_OPTIONS,
+                limits.REQUESTS_PER_BEAT,
+                settings.insecure,
+            )
+            endpoint, options = settings.publish_endpoint(), publish_options(curve=self._keeper is not None)
+            publish = self._door(
+                zmq.XPUB, "publish", endpoint, options, limits.SUBSCRIPTIONS_PER_BEAT, settings.insecure
+            )
         except BaseException:
             self._context.destroy(0)
             raise
@@ -83,9 +93,15 @@ class Entrance:
         _want_descriptors()
 
     def _door(
-        self, kind: int, setting: str, endpoint: str, options: dict[zmq.SocketOption, int], insecure: bool
+        self,
+        kind: int,
+        setting: str,
+        endpoint: str,
+        options: dict[zmq.SocketOption, int],
+        most: int,
+        insecure: bool,
     ) -> Door:
-        return Door(self._context, kind, setting, endpoint, options, self._keeper, insecure)
+        return Door(self._context, kind, setting, endpoint, options, most, self._keeper, insecure)
 
     def describe(self) -> dict[str, Any]:
         """What a reader on this machine needs to ask questions."""
@@ -107,7 +123,7 @@ class Entrance:
     def serve(self, events: Mapping[Any, int]) -> None:
         """See to whoever came: one answer, some subscriptions, some handshakes."""
         if self.questions.door.socket in events:
-            self.questions.take_in()
+            self._counters.cut_peers += self.questions.take_in()
         self.questions.answer_one()
         if self.publisher.door.socket in events:
             self._counters.cut_peers += self.publisher.count_subscribers()
@@ -123,24 +139,28 @@ class Entrance:
             return False
         self._next_look = now + limits.MEMORY_SECONDS
         if self._excess() <= 0:
-            self._cures_tried = 0
+            self._cured = None
             return False
         memory_watch.give_back()
-        if (excess := self._excess()) <= 0:
+        excess = self._excess()
+        if self._cured is not None and excess < self._excess_then + limits.MEMORY_RISE:
+            if now > self._cured + limits.CURE_SECONDS:  # it is no peer's: a long journal, say
+                self._usual_bytes += max(0, excess)
             return False
-        doors = (self.questions, self.publisher)
-        if self._cures_tried == len(doors):  # it is no peer's: a long journal, say
-            self._usual_bytes += excess
+        if excess <= 0:
             return False
-        which = doors[self._cures_tried]
-        self._cures_tried += 1
+        self._cured, self._excess_then = now, excess
         self._seldom.warn(
             f"peers hold {(excess + limits.MEMORY_BYTES) >> 20} MiB of the hub's memory; "
             "its sockets are opened anew and everybody has to come in again"
         )
-        which.reopen()
-        self._next_look = now + limits.CURE_SECONDS
+        self._reopen()
         return True
+
+    def _reopen(self) -> None:
+        """Both doors: which of them a peer came through is not to be seen."""
+        self.questions.reopen()
+        self.publisher.reopen()
 
     def _excess(self) -> int:
         """Bytes used beyond what is allowed; negative if there is room."""
@@ -150,7 +170,8 @@ class Entrance:
 
     def beat(self) -> bool:
         """Look after keys and descriptors, twice a second. True if `sockets` changed."""
-        self.publisher.beat()
+        for door in (self.questions.door, self.publisher.door):
+            door.beat()
         try:
             os.close(os.dup(0))
         except OSError as error:
@@ -162,8 +183,7 @@ class Entrance:
         if self._keeper is None or not self._keeper.refresh():
             return False
         log.warning("a key was taken off the list: everybody has to come in again")
-        self.questions.reopen()
-        self.publisher.reopen()
+        self._reopen()
         return True
 
     def close(self) -> None:

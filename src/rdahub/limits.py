@@ -13,24 +13,33 @@ HEARTBEAT_SECONDS: Final = 0.5
 
 PUBLISH_MESSAGES: Final = 500
 """Frames queued for one slow subscriber before blocks are dropped for it (it repairs them from history): 10 s
-of 20 ms blocks. Never 0: that is no limit at all. In bytes, 2.6 MB at 64 ch x 1 kHz. At high rates the
-heartbeats bound it first: a subscriber that takes nothing is cut after 3 s and its queue freed. It is set
+of 20 ms blocks. Never 0: that is no limit at all. In bytes, 2.6 MB at 64 ch x 1 kHz. At high rates
+`STALLED_MS` bounds it first. It is set
 before the bind and never again: libzmq 4.3.5 dies (SEGV) when the limit of a socket with peers that come and
 go is changed."""
 SUBSCRIPTION_BYTES: Final = 64
 """Longest message a subscriber may send. Topics are one byte; 50,000 long subscriptions cost 471 MiB."""
 
+STALLED_MS: Final = 3000
+"""For a subscriber's system to take any bytes; then TCP ends the connection. In place of ZeroMQ's heartbeats,
+for on this socket they end whole processes (libzmq issue 3937): a hub always has something to send."""
 SUBSCRIPTIONS: Final = 100
-"""Messages of subscribers, and hellos of local readers, taken in one turn of the loop: a flood waits. As many
-of one subscriber may wait unread."""
+"""Messages of subscribers, and hellos of local readers, taken in one turn of the loop: a flood waits."""
 SUBSCRIPTIONS_PER_BEAT: Final = 64
 """Subscriptions of one peer between two heartbeats; a client makes five. One without a key that makes 50,000
 short ones would cost 82 MiB."""
 CURVE_BYTES: Final = 512
 """Besides the above, for the messages of a CURVE handshake (300 are too few) and for encryption."""
 
-REQUESTS_UNREAD: Final = 16
-"""Requests of one client that libzmq takes off the network before the hub reads them."""
+UNREAD: Final = 0
+"""High-water mark of what peers send: none. Where a peer's queue is full and its connection breaks, libzmq
+4.3.5 ends the whole process (assertion in stream_engine_base.cpp, libzmq issues 4364 and 4852). Floods are
+cut by the limits below, and by that on memory."""
+REQUESTS_PER_BEAT: Final = 10_000
+"""Requests of one peer between two heartbeats, beyond which it is cut off. One that waits for each answer
+makes 3,000."""
+BUSY_COSTS: Final = 50
+"""What a request counts that had to be told BUSY: who goes on all the same does not read the answers."""
 REQUESTS_PER_TURN: Final = 16
 """Requests read in one turn of the loop, 10 µs each: live blocks wait no longer than that."""
 QUESTIONS_PER_CLIENT: Final = 8
@@ -59,9 +68,11 @@ MEMORY_BYTES: Final = 24 << 20
 never comes, thousands of connections) is cut here: the sockets are opened anew, which drops all peers and
 frees everything; clients come back at once and repair what they missed."""
 MEMORY_SECONDS: Final = 0.1
-"""Between looks at it: a peer on the same machine fills 17 MiB in that time."""
-CURE_SECONDS: Final = 0.3
-"""For the memory of a closed socket to be free; then it is the other socket's turn."""
+"""Between looks at it: a peer on the same machine fills up to 90 MiB in that time."""
+MEMORY_RISE: Final = 4 << 20
+"""By which it must have risen again for another opening; what a closed socket held is free after a moment."""
+CURE_SECONDS: Final = 5.0
+"""After an opening, until memory that stays counts as the hub's own."""
 REOPEN_SECONDS: Final = 2.0
 """For a closed socket to let go of its address; it takes milliseconds."""
 DESCRIPTORS: Final = 4096
@@ -88,6 +99,8 @@ USER_TIMEOUT_MS: Final = 10_000
 
 LOCAL_READERS: Final = 256
 """Bells rung after each block at 2 µs each; more readers of one machine than this is a mistake."""
+MEMORY_RESERVE: Final = 48 << 20
+"""Of a container's memory limit, left for the hub itself and its peers when the history takes its part."""
 OLDER_RING_SECONDS: Final = 10.0
 """The ring before the newest stays at least, even beyond --history-bytes: readers may be a block behind."""
 LEAST_SHARED_PART: Final = 0.01

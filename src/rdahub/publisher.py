@@ -8,21 +8,15 @@ Not here: what is published (`broker`, `service`).
 
 from __future__ import annotations
 
-import logging
-import socket
-from collections import Counter
 from typing import Final
 
 import zmq
 
 from rdahub import limits
 from rdahub.door import Door
-from rdahub.seldom import Seldom
 from rdahub_client.wire import BLOCK
 
 __all__ = ["Publisher", "publish_options"]
-
-log = logging.getLogger(__name__)
 
 _SUBSCRIBED: Final = b"\1" + BLOCK
 _UNSUBSCRIBED: Final = b"\0" + BLOCK
@@ -33,7 +27,9 @@ def publish_options(curve: bool) -> dict[zmq.SocketOption, int]:
     return {
         zmq.MAXMSGSIZE: limits.SUBSCRIPTION_BYTES + (limits.CURVE_BYTES if curve else 0),
         zmq.SNDHWM: limits.PUBLISH_MESSAGES,
-        zmq.RCVHWM: limits.SUBSCRIPTIONS,
+        zmq.RCVHWM: limits.UNREAD,
+        zmq.HEARTBEAT_IVL: 0,
+        zmq.TCP_MAXRT: limits.STALLED_MS,
         zmq.XPUB_VERBOSER: 1,
     }
 
@@ -44,8 +40,6 @@ class Publisher:
     def __init__(self, door: Door) -> None:
         self.door = door
         self.subscribers = 0
-        self._messages: Counter[int] = Counter()
-        self._seldom = Seldom(log)
 
     def send(self, frames: list[bytes]) -> None:
         """Publish frames, in order."""
@@ -65,51 +59,10 @@ class Publisher:
                 self.subscribers += 1
             elif message == _UNSUBSCRIBED:
                 self.subscribers -= 1
-            cut += self._cut_off(frame)
+            cut += self.door.costs(frame)
         return cut
-
-    def _cut_off(self, frame: zmq.Frame) -> bool:
-        """Cut off the sender if it subscribes without end."""
-        try:
-            fd = int(frame.get(zmq.SRCFD))
-        except zmq.ZMQError:
-            return False  # libzmq says it for a peer that has left
-        self._messages[fd] += 1
-        if self._messages[fd] <= limits.SUBSCRIPTIONS_PER_BEAT:
-            return False
-        self._messages[fd] = 0
-        self._seldom.warn(f"cut off a peer at {frame.get('Peer-Address')}: it subscribes without end")
-        _hang_up(fd, self.door.endpoint)
-        return True
-
-    def beat(self) -> None:
-        """Begin to count subscriptions anew; a descriptor may be another peer's by now."""
-        self._messages.clear()
 
     def reopen(self) -> None:
         """Drop all subscribers and listen again; they come back and repair what they missed."""
         self.subscribers = 0
-        self._messages.clear()
         self.door.reopen()
-
-
-def _hang_up(fd: int, endpoint: str) -> None:
-    """Shut a connection of libzmq's, which then sees its peer leave.
-
-    The descriptor may have become something else meanwhile. Only a connection of this endpoint is touched: at
-    worst another subscriber has to come back.
-    """
-    try:
-        connection = socket.socket(fileno=fd)
-    except OSError:
-        return
-    try:
-        if (
-            not endpoint.startswith("tcp://")
-            or str(connection.getsockname()[1]) == endpoint.rpartition(":")[2]
-        ):
-            connection.shutdown(socket.SHUT_RDWR)
-    except (OSError, IndexError):
-        return
-    finally:
-        connection.detach()  # it is libzmq's to close

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 QUERY_OPTIONS: Final[dict[zmq.SocketOption, int]] = {
     zmq.MAXMSGSIZE: MAX_REQUEST + limits.CURVE_BYTES,
-    zmq.RCVHWM: limits.REQUESTS_UNREAD,
+    zmq.RCVHWM: limits.UNREAD,
     zmq.SNDHWM: limits.REPLY_MESSAGES,
     zmq.ROUTER_MANDATORY: 1,
 }
@@ -70,13 +70,16 @@ class Questions:
         """Whether there is anything left to answer."""
         return len(self._turns) > 0
 
-    def take_in(self) -> None:
-        """Read what has come, some of it: what is not read makes its sender wait."""
+    def take_in(self) -> int:
+        """Read what has come, some of it. Returns how many peers were cut off for asking without end."""
+        cut = 0
         for _ in range(limits.REQUESTS_PER_TURN):
             try:
-                *envelope, frame = self.door.socket.recv_multipart(zmq.DONTWAIT)
+                *parts, last = self.door.socket.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:
-                return
+                break
+            envelope, frame = [part.bytes for part in parts], last.bytes
+            cut += self.door.costs(last)
             # DEALER sends the request alone, REQ an empty part before it, REQ_CORRELATE a number before that.
             if not 1 <= len(envelope) <= 3 or (len(envelope) > 1 and envelope[-1]):
                 self._counters.refused += 1
@@ -93,6 +96,8 @@ class Questions:
                 self._counters.refused += 1
                 text = f"more than {limits.QUESTIONS_PER_CLIENT} of your questions wait; ask again later"
                 self._send(envelope, self._refuse(request.id, "BUSY", text))
+                cut += self.door.costs(last, limits.BUSY_COSTS)
+        return cut
 
     def answer_one(self) -> None:
         """Answer the question whose turn it is, if any."""

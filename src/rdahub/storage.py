@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rdahub import limits
+from rdahub import limits, memory_watch
 from rdahub_client.errors import SharedMemoryError
 from rdahub_client.memory import MIRRORS, private_ring
 from rdahub_client.ring import Ring
@@ -41,7 +41,7 @@ class Storage:
 
     def make_ring(self, n_channels: int, rows: int, start: int) -> Ring:
         """A ring of at least `rows` samples, or of as many as there is shared memory for."""
-        wanted = rows
+        wanted = rows = self._affordable(n_channels, rows)
         while self._owner is not None:
             try:
                 ring = self._owner.create_ring(n_channels, rows, start)
@@ -70,6 +70,19 @@ class Storage:
                     raise
                 wanted //= 2
                 log.warning("no memory for the history (%s); trying %d samples", error, wanted)
+
+    def _affordable(self, n_channels: int, rows: int) -> int:
+        """As many rows as a memory limit on this process leaves room for: going over it would be its end."""
+        room = memory_watch.room()
+        if room is not None and rows * n_channels * 4 > room and self.release():
+            room = memory_watch.room()
+        if room is None or (most := max(1, room // (4 * n_channels))) >= rows:
+            return rows
+        log.warning(
+            "the history holds %d samples instead of %d: they would need %d bytes, and the memory limit of "
+            "this process (a container's?) leaves %d", most, rows, rows * n_channels * 4, room,
+        )  # fmt: skip
+        return most
 
     def describe(self, description: dict[str, Any]) -> None:
         """Let local readers attach."""

@@ -26,6 +26,10 @@ __all__ = ["Client"]
 
 BACKLOG: Final = 10_000
 """Messages taken in at most before a call answers: as many as may wait in this process."""
+RETRY: Final = 1.0
+"""Seconds between such questions until it is heard again: a hub that is back is found within 3 s."""
+HANDSHAKE: Final = 5.0
+"""Seconds a publish socket is given to be heard at all: a hub far away, with keys, takes some round trips."""
 RECEIVE_BYTES: Final = 64 << 20
 """Bytes of blocks that may wait in this process while its program computes; more is fetched from history."""
 
@@ -86,6 +90,7 @@ class Client(Reader):
         self._publish = ""
         self._layout: Segment | None = None
         self._heard = 0.0
+        self._subscribed = 0.0
         self._deaf = False
         self._frame_bytes = 0
         self._address = ""
@@ -192,22 +197,23 @@ class Client(Reader):
         return private_ring(self._buffer_size, n_channels, start)
 
     def _listen(self, deadline: float | None) -> Heard:
-        silent = self._heard + SILENCE
-        until = silent if deadline is None else min(deadline, silent)
-        if self._sub is not None and self._poller.poll(remaining_ms(until)):
-            self._heard = time.monotonic()
-            self._deaf = False
-            frame = self._sub.recv()
-            if len(frame) > self._frame_bytes:
-                self._mind_frame(len(frame))
-            return decode(frame)
-        now = time.monotonic()
-        if now >= silent:
-            self._heard = now
-            self._deaf = True
-            if self._query is not None:
-                self._query.close()  # a new handshake says more than an old connection
-            return Silence()
+        while self._sub is not None:
+            silent = self._heard + (RETRY if self._deaf else SILENCE)
+            until = silent if deadline is None else min(deadline, silent)
+            if self._poller.poll(remaining_ms(until)):
+                self._heard = time.monotonic()
+                self._deaf = False
+                frame = self._sub.recv()
+                if len(frame) > self._frame_bytes:
+                    self._mind_frame(len(frame))
+                return decode(frame)
+            now = time.monotonic()
+            if now >= silent:
+                self._heard = now
+                self._deaf = True
+                return Silence()
+            if now >= until:  # or else the poller returned a little early, as it may
+                return None
         return None
 
     def _ask(self, request: Request, deadline: float | None, patience: float) -> Reply:
@@ -220,7 +226,8 @@ class Client(Reader):
             publish = self._publish_endpoint(reply.info())
             # The hub came back with another port; or it is there, but its publish socket is not heard: libzmq
             # gave up (it never tries again after a refused key, even if the key is allowed later).
-            if publish != self._publish or self._deaf:
+            deaf = self._deaf and time.monotonic() > self._subscribed + HANDSHAKE
+            if publish != self._publish or deaf:
                 self._publish = publish
                 self._subscribe()
         return reply
@@ -234,6 +241,13 @@ class Client(Reader):
         self._unsubscribe()
         sub = self._context.socket(zmq.SUB)
         set_heartbeat(sub)
+        # No pings here, and from the hub none either: where they meet a queue that is full, libzmq 4.3.5 ends
+        # the process (its issue 3937). The hub's own heartbeats tell, and TCP's keepalive finds a dead link.
+        sub.set(zmq.HEARTBEAT_IVL, 0)
+        sub.set(zmq.TCP_KEEPALIVE, 1)
+        sub.set(zmq.TCP_KEEPALIVE_IDLE, 1)
+        sub.set(zmq.TCP_KEEPALIVE_INTVL, 1)
+        sub.set(zmq.TCP_KEEPALIVE_CNT, 3)
         sub.set(zmq.IPV6, 1)
         if self._keys is not None:
             self._keys.lock(sub)
@@ -243,7 +257,7 @@ class Client(Reader):
         sub.connect(self._publish)
         self._sub = sub
         self._poller.register(sub, zmq.POLLIN)
-        self._heard = time.monotonic()
+        self._heard = self._subscribed = time.monotonic()
         self._deaf = False
 
     def _unsubscribe(self) -> None:

@@ -90,7 +90,7 @@ class Journal:
     def since(self, seq: int, limit: int) -> tuple[int, list[Record]]:
         """Up to `limit` records from `seq` on, and the number of the first of them."""
         first = max(seq, self.first_seq)
-        skipped = first - self.first_seq
+        skipped = min(first - self.first_seq, len(self._records))
         return first, list(islice(self._records, skipped, skipped + limit))
 
     def place_of(self, index: int) -> int:

@@ -103,8 +103,15 @@ class LocalClient(Reader):
     # --- what Reader asks for ------------------------------------------------------------------------
 
     def _open_window(self, n_channels: int, start: int) -> LocalWindow:  # noqa: ARG002 - the hub chose it
+        if not self._is_of_this_hub():
+            self._reattach()
         self._follow_ring()
-        return LocalWindow(n_channels, self._ring)
+        return LocalWindow(n_channels, self._ring if self._is_of_this_hub() else None)
+
+    def _is_of_this_hub(self) -> bool:
+        """Whether the attached files are of the instance that answers; its successor has the same address."""
+        attachment = self._attachment
+        return attachment is not None and attachment.description["instance"] == self._timeline.instance
 
     def _listen(self, deadline: float | None) -> Heard:
         while True:
@@ -129,6 +136,8 @@ class LocalClient(Reader):
                         attachment.bell.recv(16)
                 continue
             now = time.monotonic()
+            if now < until:
+                continue  # the poller returned a little early, as it may
             if now < silent:
                 return None
             self._heard = now

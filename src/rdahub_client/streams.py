@@ -7,6 +7,7 @@ Not here: sockets, clocks; waiting and asking (`verbs`).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -52,7 +53,8 @@ class Streams:
 
     def open(self, start: str | int, deadline: float | None) -> Verb[Cursor]:
         """A cursor at the present, at the oldest sample held, or at an index."""
-        yield from self._verbs.catch_up(deadline)
+        with suppress(HubLost):  # it begins where this client stands, and goes on when the hub is back
+            yield from self._verbs.catch_up(deadline)
         timeline = self._verbs.timeline
         self._verbs.know(timeline.instance)
         match start:
