@@ -18,7 +18,6 @@ from collections import Counter
 from typing import Final
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from rdahub import limits
 from rdahub.doorkeeper import Doorkeeper
@@ -127,7 +126,7 @@ class Door:
         """How many peers were turned away since the last call because they do not speak as this hub does."""
         count = 0
         while count < limits.HANDSHAKES and self.monitor.poll(0):
-            parse_monitor_message(self.monitor.recv_multipart())
+            self.monitor.recv_multipart()
             count += 1
         if count:
             peer = (

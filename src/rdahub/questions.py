@@ -19,7 +19,8 @@ from rdahub import limits
 from rdahub.broker import Counters
 from rdahub.door import Door
 from rdahub.turns import Turns
-from rdahub_client.wire import MAX_REQUEST, BadRequest, Request, decode_request
+from rdahub_client.wire import MAX_REQUEST, Request
+from rdahub_client.wire.admission import BadRequest, decode_request
 
 __all__ = ["QUERY_OPTIONS", "Questions"]
 
@@ -113,7 +114,8 @@ class Questions:
 
     def _send(self, envelope: list[bytes], reply: bytes) -> None:
         try:
-            self.door.socket.send_multipart([*envelope, reply], zmq.DONTWAIT)
+            # A page is handed over; pyzmq copies what is shorter than 64 KiB all the same.
+            self.door.socket.send_multipart([*envelope, reply], zmq.DONTWAIT, copy=False)
         except zmq.ZMQError:  # it has gone, or does not read its answers
             self._counters.undelivered += 1
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import zmq
-import zmq.auth
 from zmq.utils import z85
 
 from rdahub_client.errors import KeyFileError
@@ -117,6 +116,8 @@ def _holds_secret(path: Path) -> bool:
 def _read(path: Path) -> tuple[bytes, bytes | None]:
     if path.exists() and not path.is_file():
         raise KeyFileError(f"{path} is no file")
+    import zmq.auth  # noqa: PLC0415 - it loads logging and more, and few clients have keys
+
     try:
         public, secret = zmq.auth.load_certificate(path)
     except OSError as error:

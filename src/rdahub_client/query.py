@@ -11,18 +11,18 @@ Not here: what is asked and what the answer means (`timeline`, `verbs`).
 from __future__ import annotations
 
 import contextlib
+import struct
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Final
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from rdahub_client.errors import AuthError, HubLost, Unanswered
 from rdahub_client.keys import ClientKeys
-from rdahub_client.wire import Reply, Request, decode_reply, encode_request
+from rdahub_client.wire import RangeRequest, Reply, Request, decode_reply, encode_request
 
 __all__ = ["HEARTBEAT_MS", "QuerySocket", "end_context", "remaining_ms", "set_heartbeat"]
 
@@ -38,6 +38,8 @@ _NAME_LOOKUP: Final = 0.2  # s
 _BUSY_PAUSE: Final = 0.1  # s until a hub that said BUSY is asked again
 _BROKEN_HANDSHAKES: Final = 2  # one may be a hub that ended; a wrong server key breaks every one
 
+_EVENT: Final = struct.Struct("=H")
+"""How a report begins (zmq_socket_monitor(3)). pyzmq's own reader would import all of zmq.asyncio, 30 ms."""
 _REFUSED: Final = zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _MISMATCH: Final = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 _BROKEN: Final = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -79,6 +81,8 @@ class _Question:
     id: int
     asked: float
     send_again: float = 0.0
+    ahead: bool = False
+    """Nobody has asked for it yet."""
 
 
 class QuerySocket:
@@ -126,6 +130,9 @@ class QuerySocket:
         question = self._question
         if question is None or question.request != request:
             question = self._question = _Question(request, next(self._ids), time.monotonic())
+        elif question.ahead:
+            question.ahead = False
+            question.asked = time.monotonic()
         lost = question.asked + patience
         until = lost if deadline is None else min(lost, deadline)
         try:
@@ -141,20 +148,27 @@ class QuerySocket:
             self.close()  # so that nothing stale stays queued, and the next attempt begins afresh
             raise
         self._question = None
+        self._ask_ahead(request, reply)
         return reply
+
+    def _ask_ahead(self, request: Request, reply: Reply) -> None:
+        """Have the hub make a range's next page while this one is put to use: it is asked for next."""
+        if not isinstance(request, RangeRequest):
+            return
+        stop = reply.header.get("stop")
+        if isinstance(stop, int) and request.start < stop < request.stop:
+            rest = replace(request, start=stop)
+            self._question = _Question(rest, next(self._ids), time.monotonic(), ahead=True)
+            self._send(self._question)
 
     def _exchange(self, question: _Question, until: float) -> Reply | None:
         """Send the question if it is time to, and take what comes within the time."""
         socket = self._open()
-        now = time.monotonic()
-        if now >= question.send_again:
-            # Never waits: a peer that is no hub leaves the socket without anybody to send to.
-            with contextlib.suppress(zmq.Again):
-                socket.send(encode_request(question.request, question.id), zmq.DONTWAIT)
-            question.send_again = now + _SEND_AGAIN
+        if time.monotonic() >= question.send_again:
+            self._send(question)
         events = dict(self._poller.poll(remaining_ms(min(until, question.send_again))))
         if socket in events:
-            reply = decode_reply(socket.recv())
+            reply = decode_reply(socket.recv(copy=False).buffer)
             self._trust()
             if reply.id != question.id:
                 return None
@@ -164,6 +178,12 @@ class QuerySocket:
         elif self._monitor in events:
             self._look_at_handshake()
         return None
+
+    def _send(self, question: _Question) -> None:
+        # Never waits: a peer that is no hub leaves the socket without anybody to send to.
+        with contextlib.suppress(zmq.Again):
+            self._open().send(encode_request(question.request, question.id), zmq.DONTWAIT)
+        question.send_again = time.monotonic() + _SEND_AGAIN
 
     # --- the socket ------------------------------------------------------------------------------------
 
@@ -185,7 +205,7 @@ class QuerySocket:
     def _look_at_handshake(self) -> None:
         """Take one report of libzmq's on a handshake that failed."""
         assert self._monitor is not None  # noqa: S101 - it just reported
-        event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+        (event,) = _EVENT.unpack_from(self._monitor.recv_multipart()[0])
         if event == _REFUSED:
             raise AuthError(
                 "the hub refuses this client's key; put its .key file into the hub's --curve-clients folder",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import atheris
@@ -22,6 +23,7 @@ with atheris.instrument_imports(include=["rdahub_client.wire", "rdahub_client.re
     from rdahub_client import wire
     from rdahub_client.errors import WireError
     from rdahub_client.records import Float32
+    from rdahub_client.wire.admission import BadRequest, decode_request
 
 KINDS = (wire.BLOCK, wire.SEGMENT, wire.GAP, wire.MARKERS, wire.HEARTBEAT, wire.END, wire.REPLY)
 MAX_MESSAGE = 2 * wire.MAX_REQUEST
@@ -30,15 +32,15 @@ MAX_MESSAGE = 2 * wire.MAX_REQUEST
 def request(frame: bytes) -> None:
     """Decode a request; one that is accepted has bounded numbers, and is the same sent on."""
     try:
-        asked = wire.decode_request(frame)
-    except wire.BadRequest as error:
+        asked = decode_request(frame)
+    except BadRequest as error:
         if len(str(error)) > MAX_MESSAGE or "Traceback" in str(error):
             raise RuntimeError(f"a refusal of {len(str(error))} characters") from error
         return
-    for name, value in asked:
-        if isinstance(value, bool | float) or (isinstance(value, int) and not 0 <= value < 2**63):
+    for name, value in asdict(asked).items():
+        if isinstance(value, bool | float) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
             raise RuntimeError(f"{name}={value!r} was accepted")
-    again = wire.decode_request(wire.encode_request(asked, asked.id))
+    again = decode_request(wire.encode_request(asked, asked.id))
     if again != asked:
         raise RuntimeError(f"{asked!r} became {again!r}")
 

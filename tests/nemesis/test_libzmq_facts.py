@@ -34,13 +34,12 @@ from rdahub_client.wire import (
     HEARTBEAT,
     MAX_REQUEST,
     SEGMENT,
-    BadRequest,
     PingRequest,
     decode_reply,
-    decode_request,
     encode_reply,
     encode_request,
 )
+from rdahub_client.wire.admission import BadRequest, decode_request
 from scripted import ScriptedRecorder
 
 ROOT = Path(__file__).parents[2]

@@ -35,12 +35,12 @@ from rdahub_client.wire import (
     Request,
     decode,
     decode_reply,
-    decode_request,
     encode_end,
     encode_heartbeat,
     encode_reply,
     encode_request,
 )
+from rdahub_client.wire.admission import decode_request
 
 TOPICS = (BLOCK, SEGMENT, GAP, HEARTBEAT, END)  # what a client subscribes to
 

@@ -23,7 +23,6 @@ from rdahub_client import wire
 from rdahub_client.errors import WireError
 from rdahub_client.records import Float32, Gap, Marker, Record, Segment, SegmentEnd, SegmentStart
 from rdahub_client.wire import (
-    BadRequest,
     BlockMessage,
     End,
     Events,
@@ -42,10 +41,10 @@ from rdahub_client.wire import (
     StatsRequest,
     decode,
     decode_reply,
-    decode_request,
     record_to_wire,
     segment_to_wire,
 )
+from rdahub_client.wire.admission import BadRequest, decode_request
 
 DATA = Path(__file__).parents[1] / "data" / "wire"
 BITS = (0x00000000, 0x80000000, 0x7FC00000, 0xFFC00001, 0x7FA5A5A5, 0x7F800000, 0xFF800000, 0x00000001,
@@ -305,7 +304,7 @@ def test_every_message_comes_back_as_it_was(message: Message, kind: bytes) -> No
 def test_every_request_comes_back_as_it_was_under_its_number(request: wire.Request, number: int) -> None:
     frame = wire.encode_request(request, number)
     assert len(frame) <= wire.MAX_REQUEST
-    assert decode_request(frame) == request.model_copy(update={"id": number})
+    assert decode_request(frame) == replace(request, id=number)
 
 
 @given(samples(), text, index, index)
@@ -347,7 +346,7 @@ def test_a_page_is_a_copy_of_the_ring_it_was_read_from() -> None:
 
 def test_a_request_without_version_or_instance_means_this_version_and_any_instance() -> None:
     frame = msgpack.packb({"op": "range", "id": 1, "start": 2, "stop": 3})
-    assert decode_request(frame) == RangeRequest(v=1, id=1, instance=None, start=2, stop=3)
+    assert decode_request(frame) == RangeRequest(id=1, instance=None, start=2, stop=3)
 
 
 # --- hostile requests -----------------------------------------------------------------------------------

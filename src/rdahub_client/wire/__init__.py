@@ -50,7 +50,6 @@ from rdahub_client.wire.replies import (
 )
 from rdahub_client.wire.requests import (
     MAX_REQUEST,
-    BadRequest,
     EventsRequest,
     InfoRequest,
     MarkersRequest,
@@ -58,7 +57,6 @@ from rdahub_client.wire.requests import (
     RangeRequest,
     Request,
     StatsRequest,
-    decode_request,
     encode_request,
 )
 
@@ -74,7 +72,6 @@ __all__ = [
     "REPLY",
     "SEGMENT",
     "VERSION",
-    "BadRequest",
     "BlockMessage",
     "End",
     "Events",
@@ -94,7 +91,6 @@ __all__ = [
     "StatsRequest",
     "decode",
     "decode_reply",
-    "decode_request",
     "encode_block",
     "encode_end",
     "encode_heartbeat",
