@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from proxy import PATIENCE, Proxy
+from proxy import PATIENCE, Proxy, poll
 
 MESSAGE = bytes(range(256)) * 4
 
@@ -100,7 +100,7 @@ def test_without_faults_all_bytes_and_the_end_pass_and_are_counted(proxy: Proxy,
     assert receive(peer, len(data)) == data
     sender.join(PATIENCE)
     assert (proxy.connections, proxy.open_connections) == (1, 1)
-    assert proxy.to_upstream.passed == proxy.from_upstream.passed == len(data)
+    poll(lambda: proxy.to_upstream.passed == proxy.from_upstream.passed == len(data), "all is counted")
     peer.shutdown(socket.SHUT_WR)
     assert receive(peer, 1) == b""
     proxy.wait_for(lambda: proxy.open_connections == 0, "the connection has ended")

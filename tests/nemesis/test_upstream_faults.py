@@ -214,6 +214,7 @@ def test_silence_while_acquiring_is_a_stall_that_everyone_sees(recorder: Recorde
             before = time.monotonic()
             recorder.block(rows)
             await_state(server, "streaming")
+            poll(lambda: client.state == "streaming", "the stall before is over")
             poll(lambda: client.state == "stalled", "a client sees the stall")
             measured.append(round(time.monotonic() - before, 2))
             told = status(server)
