@@ -130,7 +130,7 @@ class Door:
             count += 1
         if count:
             peer = (
-                "that wants keys, and this hub has none"
+                "that does not speak ZeroMQ as it should, or wants keys, and this hub has none"
                 if self._keeper is None
                 else "without keys, or with another hub's server key"
             )
