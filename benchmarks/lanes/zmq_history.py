@@ -40,9 +40,9 @@ class ZmqHistory(Lane):
         child = self.module("benchmarks.lanes.zmq_history", setting.source, spec)
         return Relay(child.said(), [child])
 
-    def consume(self, address: str, feed: Feed) -> None:
+    def consume(self, address: str, feed: Feed) -> None:  # noqa: ARG002 - as every lane
         """It has no live data."""
-        raise NotImplementedError
+        raise RuntimeError(f"{self.title} has no live data")
 
     @contextlib.contextmanager
     def history(self, address: str, shape: Shape) -> Iterator[Read]:

@@ -149,7 +149,8 @@ class Hub:
 
     def _turn(self, seconds: float) -> None:
         busy = self._behind or self._entrance.questions.waiting
-        events = dict(self._poller.poll(0 if busy else max(0, int(seconds * 1000) + 1)))
+        most = min(seconds, limits.MEMORY_SECONDS)  # a peer may eat memory without waking anybody
+        events = dict(self._poller.poll(0 if busy else max(0, int(most * 1000) + 1)))
         if self._link.socket is not None and (self._behind or self._link.socket.fileno() in events):
             self._drain_recorder()
         self._entrance.serve(events)

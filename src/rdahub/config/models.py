@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
@@ -45,6 +45,20 @@ def _seconds(value: object) -> object:
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+
+
+def _holds_secret(path: Path) -> Path:
+    read_secret(path)
+    return path
+
+
+def _holds_public(path: Path) -> Path:
+    read_public(path)
+    return path
+
+
+SecretFile = Annotated[Path, AfterValidator(_holds_secret)]
+PublicFile = Annotated[Path, AfterValidator(_holds_public)]
 
 
 def recorder_address(text: str) -> tuple[str, int]:
@@ -104,7 +118,7 @@ class ServeSettings(CommonSettings):
         default_factory=default_directory,
         description="folder of the shared memory; by default /dev/shm or else the temporary folder",
     )
-    curve_key: Path | None = Field(
+    curve_key: SecretFile | None = Field(
         None, description="the hub's own .key_secret file: encrypt, and let in only known clients"
     )
     curve_clients: Path | None = Field(
@@ -132,13 +146,6 @@ class ServeSettings(CommonSettings):
         if value is None or (match and int((match[1] or "0").replace("*", "0")) < 65536):
             return value
         raise ValueError(f"an endpoint is tcp://HOST:PORT or ipc://PATH, not {value!r}")
-
-    @field_validator("curve_key")
-    @classmethod
-    def _check_key(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            read_secret(value)
-        return value
 
     @field_validator("curve_clients")
     @classmethod
@@ -193,20 +200,6 @@ class _HubSettings(CommonSettings):
     @classmethod
     def _check_hub(cls, value: str) -> str:
         query_endpoint(value)
-        return value
-
-    @field_validator("curve_key")
-    @classmethod
-    def _check_key(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            read_secret(value)
-        return value
-
-    @field_validator("server_key")
-    @classmethod
-    def _check_server(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            read_public(value)
         return value
 
     @model_validator(mode="after")
