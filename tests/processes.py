@@ -155,7 +155,7 @@ def hub(recorder: str, *arguments: str, **settings: str) -> Iterator[Hub]:
     try:
         yield child
         assert child.stop() == 0, child.stderr
-        assert "Traceback" not in child.stderr
+        assert "Traceback" not in child.stderr, child.stderr
         assert leftovers(child.name) == []
     finally:
         child.close()

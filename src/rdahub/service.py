@@ -137,8 +137,8 @@ class Hub:
     def _ring(self) -> None:
         try:
             self._wake.send(b"\0")
-        except BlockingIOError:
-            return  # it is full: the loop will wake all the same
+        except OSError:
+            return  # it is full, so the loop will wake all the same; or the hub has ended meanwhile
 
     def _watch_sockets(self) -> None:
         self._poller = zmq.Poller()

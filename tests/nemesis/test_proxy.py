@@ -247,7 +247,8 @@ def test_new_connections_are_refused_and_old_ones_go_on(proxy: Proxy, peer: sock
 
 
 def test_the_target_can_be_changed(proxy: Proxy, peer: socket.socket) -> None:
-    proxy.wait_connections(1)
+    peer.sendall(MESSAGE)
+    assert receive(peer, len(MESSAGE)) == MESSAGE  # this one is connected, to the old target
     other = socket.create_server(("127.0.0.1", 0))
     with other:
         proxy.target = other.getsockname()

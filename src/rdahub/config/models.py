@@ -191,10 +191,10 @@ class SimSettings(CommonSettings):
 class _HubSettings(CommonSettings):
     hub: CliPositionalArg[str] = Field("127.0.0.1:5570", description="query address of the hub")
     timeout: Seconds = Field(3.0, description="how long to wait for an answer")
-    curve_key: Path | None = Field(
+    curve_key: SecretFile | None = Field(
         None, description="this client's own .key_secret file, for a hub with keys"
     )
-    server_key: Path | None = Field(None, description="the hub's .key file; no other hub is talked to")
+    server_key: PublicFile | None = Field(None, description="the hub's .key file; no other hub is talked to")
 
     @field_validator("hub")
     @classmethod
