@@ -352,7 +352,11 @@ class Checker:
             if layout.t > t:
                 break
             rows = max(64, int(self.history * 1e6 / layout.interval))
-            if before is not None and before.channels != layout.channels:
+            # Samples of earlier layouts stay for as long as the history is meant to reach, by the clock.
+            over = (
+                before is not None and before.interval != layout.interval and t - layout.t > self.history - 1
+            )
+            if before is not None and (over or before.channels != layout.channels):
                 oldest = max(oldest, seen.start)
             elif before is not None:
                 oldest = max(oldest, seen.start - rows)
