@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -95,6 +95,8 @@ class Broker:
         self.journal = Journal()
         self.rings = Rings(history, make_ring)
         self.next_index = start_index
+        self.segment: Segment | None = None
+        """The open segment."""
         self.last_block: tuple[int, int] | None = None
         """Monotonic and wall time of the newest block, ns."""
         self.segment_frame: bytes | None = None
@@ -105,14 +107,9 @@ class Broker:
         self._scale = np.empty(0)
         self._raw_is_physical = False
         self._units: tuple[str, ...] = ()
+        self._unkept: Float32 | None = None
 
     # --- what is ---------------------------------------------------------------------------------------
-
-    @property
-    def segment(self) -> Segment | None:
-        """The open segment."""
-        newest = self.journal.segment
-        return newest if newest is not None and newest.stop is None else None
 
     @property
     def ring(self) -> Ring | None:
@@ -185,25 +182,41 @@ class Broker:
         received_ns, wall_ns : int
             Hub's monotonic and wall clock when the block arrived.
         """
-        frames: list[bytes] = []
-        n = len(data.samples)
-        counted = self._counter is not None
-        step = 1 if self._counter is None else (data.counter - self._counter) % _COUNTER
-        if step == 0:
-            self.counters.repeated_blocks += 1
-            return frames
-        if step != 1 and not (step % 2**24 == 1 and step >= _COUNTER // 2):
-            if self._judged:
-                frames += self._jump(step)
-            else:
-                self.counters.unchecked_steps += 1
-        self._judged = counted
+        frames = self.announce(data, received_ns, wall_ns)
+        self.keep()
+        return frames
+
+    def announce(self, data: rda.Data, received_ns: int, wall_ns: int) -> list[bytes]:
+        """As `extend`, but the rows are not in the ring until `keep`, which must come before anything else.
+
+        So frames may be sent first: to readers far away a block is 40 µs younger then.
+        """
+        before: list[bytes] = []
+        if not self._judged or data.counter - 1 != self._counter:
+            counted = self._counter is not None
+            step = 1 if self._counter is None else (data.counter - self._counter) % _COUNTER
+            if step == 0:
+                self.counters.repeated_blocks += 1
+                return before
+            if step != 1 and not (step % 2**24 == 1 and step >= _COUNTER // 2):
+                if self._judged:
+                    before = self._jump(step)
+                else:
+                    self.counters.unchecked_steps += 1
+            self._judged = counted
         self._counter = data.counter
-        if self._length is None:
-            self._length = n
-        elif self._length != n:
-            self._length = -1
-        return [*frames, *self._take(data, received_ns, wall_ns)]
+        n = len(data.samples)
+        if n != self._length:
+            self._length = n if self._length is None else -1
+        frames = self._index(data, received_ns, wall_ns)
+        return before + frames if before else frames
+
+    def keep(self) -> None:
+        """Write the rows just announced into the ring."""
+        samples, self._unkept = self._unkept, None
+        if samples is not None and self.rings.newest is not None:
+            self.rings.newest.extend(samples)
+            self.rings.newest.prepare()
 
     def _jump(self, step: int) -> list[bytes]:
         """Blocks are missing, or the counter began anew."""
@@ -224,47 +237,58 @@ class Broker:
         layout = rda.Start(segment.sampling_interval_us, segment.resolutions, segment.ch_names)
         return [*ended, *self._begin(layout)]
 
-    def _take(self, data: rda.Data, received_ns: int, wall_ns: int) -> list[bytes]:
-        segment, ring = self.segment, self.ring
-        if segment is None or ring is None:
+    def _index(self, data: rda.Data, received_ns: int, wall_ns: int) -> list[bytes]:
+        segment, journal = self.segment, self.journal
+        if segment is None:
             raise RuntimeError("a block outside a segment; the decoder lets none through")
         start = self.next_index
-        markers = [
+        markers = self._markers(data.markers, start) if data.markers else []
+        samples = self._physical(data.samples)
+        self._unkept = samples
+        self.next_index = start + len(samples)
+        self.last_block = (received_ns, wall_ns)
+        counters = self.counters
+        counters.blocks += 1
+        counters.samples += len(samples)
+        message = BlockMessage(
+            self.instance, segment.number, start, data.counter, received_ns, wall_ns, journal.next_seq,
+            markers, samples,
+        )  # fmt: skip
+        if not markers:
+            return [encode_block(message)]
+        first_seq = journal.next_seq - len(markers)
+        return [
+            encode_block(message),
+            encode_records(MARKERS, Records(self.instance, first_seq, list(markers))),
+        ]
+
+    def _markers(self, markers: tuple[rda.BlockMarker, ...], start: int) -> list[Marker]:
+        """Journal a block's markers, before its rows can be seen."""
+        made = [
             Marker(
                 start + m.position, m.points, m.channel, m.type, m.description, injected=False, block=start
             )
-            for m in data.markers
+            for m in markers
         ]
-        first_seq = self.journal.next_seq
-        for marker in markers:
+        for marker in made:
             self.journal.append(marker)
-        samples = self._physical(data.samples)
-        ring.note_seq(self.journal.next_seq)
-        ring.extend(samples)
-        self.next_index = start + len(samples)
-        self.last_block = (received_ns, wall_ns)
-        self.counters.blocks += 1
-        self.counters.samples += len(samples)
-        self.counters.markers += len(markers)
-        message = BlockMessage(
-            self.instance, segment.number, start, data.counter, received_ns, wall_ns, self.journal.next_seq,
-            markers, samples,
-        )  # fmt: skip
-        frames = [encode_block(message)]
-        if markers:
-            frames.append(encode_records(MARKERS, Records(self.instance, first_seq, list(markers))))
-        return frames
+        self.counters.markers += len(made)
+        if self.ring is not None:
+            self.ring.note_seq(self.journal.next_seq)
+        return made
 
     def _physical(self, raw: rda.Samples) -> Float32:
         """``raw * resolution`` in float64, rounded once."""
         if self._raw_is_physical and raw.dtype == np.float32:
-            return np.ascontiguousarray(raw, np.float32)
+            return cast(Float32, raw)
         with np.errstate(all="ignore"):  # NaN, Inf and overflow to Inf pass through
             return np.multiply(raw, self._scale, dtype=np.float64).astype(np.float32)
 
     def _record(self, topic: bytes, record: SegmentStart | SegmentEnd | Gap) -> bytes:
         frame = encode_records(topic, Records(self.instance, self.journal.next_seq, [record]))
         self.journal.append(record)
+        if not isinstance(record, Gap):
+            self.segment = record.segment if isinstance(record, SegmentStart) else None
         if self.ring is not None:
             self.ring.note_seq(self.journal.next_seq)
         if topic == SEGMENT:

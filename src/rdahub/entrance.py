@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +25,7 @@ from rdahub.doorkeeper import Doorkeeper
 from rdahub.publisher import Publisher, publish_options
 from rdahub.questions import QUERY_OPTIONS, Questions
 from rdahub.seldom import Seldom
+from rdahub_client.waiting import Ready
 from rdahub_client.wire import Request
 
 __all__ = ["Entrance"]
@@ -114,23 +115,25 @@ class Entrance:
 
     # --- in the loop -----------------------------------------------------------------------------------
 
-    def sockets(self) -> list[zmq.Socket[bytes]]:
-        """What to wait for; they change when a door is opened anew."""
+    def sockets(self) -> tuple[list[zmq.Socket[bytes]], list[zmq.Socket[bytes]]]:
+        """What to wait for, as `Waiting` wants them; they change when a door is opened anew."""
         doors = (self.questions.door, self.publisher.door)
         keeper = [] if self._keeper is None else [self._keeper.socket]
-        return [*(door.socket for door in doors), *(door.monitor for door in doors), *keeper]
+        return [door.socket for door in doors], [*(door.monitor for door in doors), *keeper]
 
-    def serve(self, events: Mapping[Any, int]) -> None:
+    def serve(self, ready: Ready) -> None:
         """See to whoever came: one answer, some subscriptions, some handshakes."""
-        if self.questions.door.socket in events:
+        if not ready and not self.questions.waiting:
+            return
+        if self.questions.door.socket in ready:
             self._counters.cut_peers += self.questions.take_in()
         self.questions.answer_one()
-        if self.publisher.door.socket in events:
+        if self.publisher.door.socket in ready:
             self._counters.cut_peers += self.publisher.count_subscribers()
         for door in (self.questions.door, self.publisher.door):
-            if door.monitor in events:
+            if door.monitor in ready:
                 self._counters.refused_peers += door.refusals()
-        if self._keeper is not None and self._keeper.socket in events:
+        if self._keeper is not None and self._keeper.socket in ready:
             self._counters.refused_peers += self._keeper.answer()
 
     def mind(self, now: float) -> bool:

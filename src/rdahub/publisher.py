@@ -43,8 +43,9 @@ class Publisher:
 
     def send(self, frames: list[bytes]) -> None:
         """Publish frames, in order."""
+        send = self.door.socket.send
         for frame in frames:
-            self.door.socket.send(frame, zmq.DONTWAIT)
+            send(frame, zmq.DONTWAIT)
 
     def count_subscribers(self) -> int:
         """Take in who subscribed and who left. Returns how many were cut off."""

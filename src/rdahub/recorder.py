@@ -36,9 +36,11 @@ class RecorderLink:
         self.host = host
         self.port = port
         self.socket: socket.socket | None = None
+        self.descriptor: int | None = None
+        """Of the socket, to wait for."""
         self._ring = ring
         self._result: socket.socket | OSError | None = None
-        self._decoder = rda.Decoder()
+        self._decoder = rda.Decoder(copy=False)
         self._spare: socket.socket | None = None
         """For the next attempt: a flood of peers may have taken every descriptor by then."""
 
@@ -96,11 +98,12 @@ class RecorderLink:
             self._spare = socket.socket(result.family, socket.SOCK_STREAM)
         _watch(result)
         self.socket = result
-        self._decoder = rda.Decoder()
+        self.descriptor = result.fileno()
+        self._decoder = rda.Decoder(copy=False)
         return True
 
     def receive(self) -> Iterator[rda.Message]:
-        """Messages in what has arrived, without blocking.
+        """Messages in what has arrived, without blocking. Samples are valid until the next is asked for.
 
         Raises
         ------
@@ -110,12 +113,14 @@ class RecorderLink:
             Bytes that are not RDA, with their offset.
         """
         decoder = self._decoder
-        yield from decoder.messages()  # left from a turn that was cut short
+        while (message := decoder.take()) is not None:  # left from a turn that was cut short
+            yield message
         for _ in range(limits.RECEIVE_CALLS):
             if self.socket is None:
                 return
+            room = decoder.get_buffer()
             try:
-                n = self.socket.recv_into(decoder.get_buffer())
+                n = self.socket.recv_into(room)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -124,13 +129,16 @@ class RecorderLink:
                 decoder.eof()
                 raise RecorderLost("it closed the connection")
             decoder.buffer_updated(n)
-            yield from decoder.messages()
+            while (message := decoder.take()) is not None:
+                yield message
+            if n < len(room):
+                return  # that was all
 
     def drop(self) -> None:
         """Close the connection."""
         if self.socket is not None:
             self.socket.close()
-            self.socket = None
+            self.socket = self.descriptor = None
 
     def close(self) -> None:
         """Close everything."""

@@ -18,8 +18,6 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, Final
 
-import zmq
-
 from rdahub import limits, rda
 from rdahub.answers import Answers
 from rdahub.broker import Broker
@@ -29,7 +27,8 @@ from rdahub.recorder import RecorderLink, RecorderLost
 from rdahub.rings import History
 from rdahub.seldom import Seldom
 from rdahub.storage import Storage
-from rdahub.upstream import Upstream
+from rdahub.upstream import DISCONNECTED, Upstream
+from rdahub_client.waiting import Waiting
 from rdahub_client.wire import (
     End,
     Heartbeat,
@@ -70,6 +69,8 @@ class Hub:
         self._instance = uuid.uuid4().hex[:16]
         self._stopping = False
         self._behind = False
+        self._told_state = DISCONNECTED
+        self._next_beat = self._next_look = 0.0
         self._started = time.monotonic()
         self._said = Seldom(log, limits.RECORDER_LINES)
         self._said_lost, self._said_note = Seldom(log), Seldom(log)
@@ -95,7 +96,7 @@ class Hub:
         self.query_endpoint = self._entrance.questions.door.endpoint
         self.publish_endpoint = self._publisher.door.endpoint
         self._storage.describe({"instance": self._instance, **self._entrance.describe()})
-        self._watch_sockets()
+        self._waiting = self._watch()
 
     # --- life ------------------------------------------------------------------------------------------
 
@@ -108,24 +109,12 @@ class Hub:
         log.info(
             "hub %s, instance %s, Recorder %s", self.settings.name, self._instance, self.settings.recorder
         )
-        next_beat = 0.0
-        last_state = self._state(0.0)
         try:
             while not self._stopping:
                 now = time.monotonic()
-                state = self._state(now)
-                if state != last_state or now >= next_beat:
-                    if state != last_state:
-                        self._said.tell(f"Recorder {self.settings.recorder}: {state}")
-                    last_state = state
-                    next_beat = now + limits.HEARTBEAT_SECONDS
-                    self._beat(state)
-                if self._entrance.mind(now):
-                    self._watch_sockets()
-                if self._upstream.wants_connection(now):
-                    self._upstream.attempting()
-                    self._link.begin()
-                self._turn(min(next_beat, self._upstream.next_deadline() or next_beat) - now)
+                if now >= self._next_look:
+                    self._look_after(now)
+                self._turn(self._next_look - now)
         finally:
             self._close()
 
@@ -140,25 +129,46 @@ class Hub:
         except OSError:
             return  # it is full, so the loop will wake all the same; or the hub has ended meanwhile
 
-    def _watch_sockets(self) -> None:
-        self._poller = zmq.Poller()
-        recorder = None if self._link.socket is None else self._link.socket.fileno()
-        for each in (*self._entrance.sockets(), self._woken.fileno(), self._storage.bell_fd, recorder):
-            if each is not None:
-                self._poller.register(each, zmq.POLLIN)
+    def _watch(self) -> Waiting:
+        waiting = Waiting(*self._entrance.sockets())
+        for descriptor in (self._woken.fileno(), self._storage.bell_fd, self._link.descriptor):
+            if descriptor is not None:
+                waiting.add(descriptor)
+        return waiting
+
+    def _watch_anew(self) -> None:
+        self._waiting = self._watch()
 
     def _turn(self, seconds: float) -> None:
         busy = self._behind or self._entrance.questions.waiting
-        most = min(seconds, limits.MEMORY_SECONDS)  # a peer may eat memory without waking anybody
-        events = dict(self._poller.poll(0 if busy else max(0, int(most * 1000) + 1)))
-        if self._link.socket is not None and (self._behind or self._link.socket.fileno() in events):
+        ready = self._waiting.wait(0 if busy else seconds)
+        if self._behind or self._link.descriptor in ready:
             self._drain_recorder()
-        self._entrance.serve(events)
-        if self._woken.fileno() in events:
+        self._entrance.serve(ready)
+        if self._woken.fileno() in ready:
             self._woken.recv(4096)
             self._finish_attempt()
-        if self._storage.bell_fd in events:
+        if self._storage.bell_fd in ready:
             self._storage.greet()
+
+    def _look_after(self, now: float) -> None:
+        """Whatever goes by the clock, or by news of the Recorder."""
+        state = self._state(now)
+        if state != self._told_state or now >= self._next_beat:
+            if state != self._told_state:
+                self._said.tell(f"Recorder {self.settings.recorder}: {state}")
+            self._told_state = state
+            self._next_beat = now + limits.HEARTBEAT_SECONDS
+            self._beat(state)
+        if self._entrance.mind(now):
+            self._watch_anew()
+        if self._upstream.wants_connection(now):
+            self._upstream.attempting()
+            self._link.begin()
+        # A peer may eat memory without waking anybody.
+        self._next_look = min(now + limits.MEMORY_SECONDS, self._next_beat)
+        if (deadline := self._upstream.next_deadline()) is not None:
+            self._next_look = min(self._next_look, deadline)
 
     def _close(self) -> None:
         self._publisher.send(self._broker.end("lost"))
@@ -176,7 +186,7 @@ class Hub:
         """Readers on this machine were just told of the end; what led to it they ask for now."""
         until = time.monotonic() + limits.LAST_QUESTIONS_SECONDS
         while self._storage.local_readers and (left := until - time.monotonic()) > 0:
-            self._entrance.serve(dict(self._poller.poll(int(left * 1000) + 1)))
+            self._entrance.serve(self._waiting.wait(left))
 
     # --- Recorder --------------------------------------------------------------------------------------
 
@@ -191,7 +201,8 @@ class Hub:
         self._upstream.connected()
         self._broker.set_units(())
         assert self._link.socket is not None  # noqa: S101 - finish() said so
-        self._poller.register(self._link.socket.fileno(), zmq.POLLIN)
+        self._waiting.add(self._link.socket.fileno())
+        self._next_look = 0.0
         self._said.tell(f"connected to the Recorder at {self.settings.recorder}")
 
     def _drain_recorder(self) -> None:
@@ -199,9 +210,13 @@ class Hub:
             self._behind = False
             until = time.monotonic() + limits.DRAIN_SECONDS
             for message in self._link.receive():
-                self._take(message)
+                if type(message) is rda.Data:
+                    self._pass_on(message)
+                else:
+                    self._take(message)
+                    self._storage.ring_bells()
                 if time.monotonic() > until:
-                    self._behind = True  # others get their turn; what is decoded already waits in the decoder
+                    self._behind = True  # others get their turn; what is received waits in the decoder
                     break
         except RecorderLost as error:
             self._lose_recorder(str(error))
@@ -213,24 +228,34 @@ class Hub:
         except Exception:
             log.exception("an error of the hub's own")
             self._lose_recorder("the hub failed on what it sent")
-        self._storage.ring_bells()
 
     def _lose_recorder(self, why: str) -> None:
         if self._link.socket is not None:
-            self._poller.unregister(self._link.socket.fileno())
+            self._waiting.remove(self._link.socket.fileno())
             self._link.drop()
             self._behind = False
+        self._next_look = 0.0
         self._broker.counters.reconnects += 1
         self._publisher.send(self._broker.end("lost"))
+        self._storage.ring_bells()
         if self._upstream.lost(time.monotonic(), why):
             self._said_lost.warn(f"lost the Recorder at {self.settings.recorder}: {why}; connecting again")
 
+    def _pass_on(self, block: rda.Data) -> None:
+        """The way every block goes."""
+        received_ns = time.monotonic_ns()
+        if self._storage.local_readers:
+            frames = self._broker.extend(block, received_ns, time.time_ns())
+            self._storage.ring_bells()
+            self._publisher.send(frames)
+        else:
+            self._publisher.send(self._broker.announce(block, received_ns, time.time_ns()))
+            self._broker.keep()
+        self._upstream.data(received_ns * 1e-9)
+
     def _take(self, message: rda.Message) -> None:
+        self._next_look = 0.0  # a state may have changed
         match message:
-            case rda.Data():
-                received_ns = time.monotonic_ns()
-                self._upstream.data(received_ns * 1e-9)
-                self._publisher.send(self._broker.extend(message, received_ns, time.time_ns()))
             case rda.Start():
                 self._publisher.send(self._broker.begin(message))
                 self._note_older()
@@ -282,7 +307,7 @@ class Hub:
         self._note_older()
         self._storage.ring_bells()
         if self._entrance.beat():
-            self._watch_sockets()
+            self._watch_anew()
 
     def _note_older(self) -> None:
         """Tell readers on this machine, who map the newest ring, of samples under earlier layouts."""

@@ -7,6 +7,7 @@ work happens inside the caller's calls. Not here: deciding anything (`timeline`,
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Final
 
 import zmq
@@ -15,11 +16,12 @@ from rdahub_client.address import Address, publish_endpoint, query_endpoint
 from rdahub_client.errors import HubLost, NotStreaming, RdaHubError
 from rdahub_client.keys import KeyFile, client_keys
 from rdahub_client.memory import private_ring
-from rdahub_client.query import QuerySocket, end_context, remaining_ms, set_heartbeat
+from rdahub_client.query import QuerySocket, end_context, set_heartbeat
 from rdahub_client.reader import SILENCE, Reader
 from rdahub_client.records import Segment
 from rdahub_client.ring import Ring
 from rdahub_client.verbs import Heard, Silence
+from rdahub_client.waiting import Waiting, is_readable
 from rdahub_client.wire import BLOCK, END, GAP, HEARTBEAT, SEGMENT, Info, InfoRequest, Reply, Request, decode
 
 __all__ = ["Client"]
@@ -86,7 +88,7 @@ class Client(Reader):
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._query: QuerySocket | None = None
         self._sub: zmq.Socket[bytes] | None = None
-        self._poller = zmq.Poller()
+        self._waiting: Waiting | None = None
         self._publish = ""
         self._layout: Segment | None = None
         self._heard = 0.0
@@ -197,17 +199,24 @@ class Client(Reader):
         return private_ring(self._buffer_size, n_channels, start)
 
     def _listen(self, deadline: float | None) -> Heard:
-        while self._sub is not None:
+        while self._sub is not None and self._waiting is not None:
             silent = self._heard + (RETRY if self._deaf else SILENCE)
             until = silent if deadline is None else min(deadline, silent)
-            if self._poller.poll(remaining_ms(until)):
-                self._heard = time.monotonic()
+            frame = None
+            if not (ready := is_readable(self._sub)) and until > 0:
+                if self._timeline.window is not None:
+                    self._timeline.window.prepare()
+                ready = bool(self._waiting.changes(until - time.monotonic()))
+            if ready:
+                with suppress(zmq.Again):  # something else had changed
+                    frame = self._sub.recv(zmq.DONTWAIT)
+            now = time.monotonic()
+            if frame is not None:
+                self._heard = now
                 self._deaf = False
-                frame = self._sub.recv()
                 if len(frame) > self._frame_bytes:
                     self._mind_frame(len(frame))
                 return decode(frame)
-            now = time.monotonic()
             if now >= silent:
                 self._heard = now
                 self._deaf = True
@@ -256,15 +265,15 @@ class Client(Reader):
             sub.subscribe(topic)
         sub.connect(self._publish)
         self._sub = sub
-        self._poller.register(sub, zmq.POLLIN)
+        self._waiting = Waiting([sub])
         self._heard = self._subscribed = time.monotonic()
         self._deaf = False
 
     def _unsubscribe(self) -> None:
         if self._sub is not None:
-            self._poller.unregister(self._sub)
             self._sub.close()
             self._sub = None
+            self._waiting = None
 
     def _receive_limit(self) -> int:
         """High-water mark in messages, from the largest seen, or a block of 20 ms at the layout known."""

@@ -42,6 +42,8 @@ class Journal:
         Place of the oldest record kept; places count from 0.
     before : Segment or None
         The segment that was open where the records kept begin.
+    segment : Segment or None
+        The newest segment, open or ended.
     forgotten : int
         Number of the last segment whose end is pruned: of no use to a reader of the records.
     """
@@ -51,6 +53,7 @@ class Journal:
         self.first = 0
         self.before: Segment | None = None
         self.forgotten = -1
+        self.segment: Segment | None = None
         self._records: deque[Record] = deque()
         self._segments: dict[int, Segment] = {}
         self._gaps: list[Gap] = []
@@ -62,14 +65,14 @@ class Journal:
         return self.next_seq - len(self._records)
 
     @property
+    def stop(self) -> int:
+        """Place after the newest record."""
+        return self.first + len(self._records)
+
+    @property
     def segments(self) -> list[Segment]:
         """Segments known, oldest first."""
         return list(self._segments.values())
-
-    @property
-    def segment(self) -> Segment | None:
-        """The newest segment, open or ended."""
-        return self._segments[next(reversed(self._segments))] if self._segments else None
 
     def append(self, record: Record) -> None:
         """Add the next record."""
@@ -81,6 +84,7 @@ class Journal:
         match record:
             case SegmentStart(segment) | SegmentEnd(segment):
                 self._segments[segment.number] = segment
+                self.segment = self._segments[next(reversed(self._segments))]
             case Gap():
                 self._gaps.append(record)
             case Marker():
@@ -107,7 +111,7 @@ class Journal:
                     past = block < index
             if not past:
                 return place
-        return self.first + len(self._records)
+        return self.stop
 
     def ahead(self, place: int) -> tuple[list[Marker], SegmentStart | SegmentEnd | Gap | None]:
         """The markers next in line from `place` on, and the first record after them that is none."""

@@ -8,8 +8,6 @@ Not here: deciding anything (`timeline`, `verbs`), the files (`shared`).
 
 from __future__ import annotations
 
-import contextlib
-import select
 import time
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import zmq
 
 from rdahub_client.errors import HubLost, NotStreaming, RdaHubError, SharedMemoryError
 from rdahub_client.keys import ClientKeys, KeyPair
-from rdahub_client.query import QuerySocket, end_context, remaining_ms
+from rdahub_client.query import QuerySocket, end_context
 from rdahub_client.reader import SILENCE, Reader
 from rdahub_client.records import Float32
 from rdahub_client.ring import RingReader
@@ -111,29 +109,23 @@ class LocalClient(Reader):
     def _is_of_this_hub(self) -> bool:
         """Whether the attached files are of the instance that answers; its successor has the same address."""
         attachment = self._attachment
-        return attachment is not None and attachment.description["instance"] == self._timeline.instance
+        return attachment is not None and attachment.instance == self._timeline.instance
 
     def _listen(self, deadline: float | None) -> Heard:
         while True:
             attachment = self._attachment
             if attachment is None:
                 return None
-            over = not attachment.is_open and self._timeline.instance == attachment.description["instance"]
+            over = not attachment.is_open and self._timeline.instance == attachment.instance
             # After the end only news that leaves no question open: nobody is there to answer.
-            settled = self._ring is not None and self._ring.seq == self._timeline.journal.next_seq
-            if (not over or settled) and (news := self._news()) is not None:
+            if (not over or self._is_settled()) and (news := self._news()) is not None:
                 return news
             if over and not self._timeline.ended:
                 return End(self._timeline.instance)
             silent = self._heard + SILENCE
             until = silent if deadline is None else min(deadline, silent)
-            poller = select.poll()
-            poller.register(attachment.bell, select.POLLIN)
-            if poller.poll(remaining_ms(until)):
+            if attachment.wait(until - time.monotonic()):
                 self._heard = time.monotonic()
-                with contextlib.suppress(BlockingIOError):
-                    while True:
-                        attachment.bell.recv(16)
                 continue
             now = time.monotonic()
             if now < until:
@@ -155,12 +147,17 @@ class LocalClient(Reader):
 
     # --- following the ring ----------------------------------------------------------------------------
 
+    def _is_settled(self) -> bool:
+        return self._ring is not None and self._ring.seq == self._timeline.journal.next_seq
+
     def _news(self) -> Heartbeat | None:
         """What the ring's marks say, if it is news."""
-        self._follow_ring()
-        ring, attachment = self._ring, self._attachment
+        attachment = self._attachment
         if attachment is None:
             return None
+        if attachment.generation != self._generation:
+            self._follow_ring()
+        ring = self._ring
         if ring is None:
             if self._generation:
                 raise SharedMemoryError(
@@ -175,10 +172,10 @@ class LocalClient(Reader):
             return None
         self._reported = reported
         # Its own instance, not the one this client believes in: a hub that came back must be recognised.
-        instance = attachment.description["instance"]
-        older = attachment.older
-        first_available = ring.first_available if older is None else min(older, ring.first_available)
-        return Heartbeat(instance, state, None, first_available, next_index, reported[1], 0, 0)
+        older, first_available = attachment.older, ring.first_available
+        if older is not None:
+            first_available = min(older, first_available)
+        return Heartbeat(attachment.instance, state, None, first_available, next_index, reported[1], 0, 0)
 
     def _follow_ring(self) -> None:
         """Map the hub's newest ring if it is not the one mapped."""
@@ -193,7 +190,7 @@ class LocalClient(Reader):
                 continue
             self._generation, self._ring = generation, ring
             window = self._timeline.window
-            same_hub = self._timeline.instance == attachment.description["instance"]
+            same_hub = self._timeline.instance == attachment.instance
             if isinstance(window, LocalWindow) and same_hub:
                 window.follow(ring)
 
@@ -277,6 +274,12 @@ class LocalWindow:
         return self._ring is not None and self._ring.reaches(index)
 
     def extend(self, samples: Float32) -> None:
+        """The hub writes; a reader never does."""
+
+    def write(self, data: memoryview) -> None:
+        """The hub writes; a reader never does."""
+
+    def prepare(self) -> None:
         """The hub writes; a reader never does."""
 
     def skip(self, n: int) -> None:

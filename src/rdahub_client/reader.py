@@ -285,7 +285,12 @@ class Reader(ABC):
     def _next_event(self, cursor: Cursor, timeout: float | None) -> Event:
         if not self._streaming:
             raise StopIteration
-        return self._run(self._streams.next_event(cursor, self._deadline(timeout)))
+        deadline = self._deadline(timeout)
+        if self._streams.is_live(cursor) and (message := self._listen(deadline)) is not None:
+            block = self._streams.hear(cursor, message)
+            if block is not None:
+                return block
+        return self._run(self._streams.next_event(cursor, deadline))
 
     # --- beginning and ending ------------------------------------------------------------------------
 

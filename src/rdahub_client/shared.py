@@ -38,6 +38,7 @@ import numpy as np
 from rdahub_client.errors import SharedMemoryError
 from rdahub_client.memory import MIRRORS, map_rows, round_capacity
 from rdahub_client.ring import MARKS, Marks, Ring, RingReader
+from rdahub_client.waiting import Waiting
 
 if MIRRORS:
     import fcntl
@@ -252,17 +253,20 @@ class Attachment:
             raise SharedMemoryError(f"{self.path} is not ready, or of another version of rdahub; try again")
         (length,) = struct.unpack_from("<I", control, _TEXT)
         self.description: dict[str, Any] = json.loads(control[_TEXT + 4 : _TEXT + 4 + length])
+        self.instance = str(self.description.get("instance", ""))
         self._control = control
-        self._numbers: Marks = np.frombuffer(control, np.int64, _COUNT, _NUMBERS)
+        self._numbers = np.frombuffer(control, np.int64, _COUNT, _NUMBERS).data
         try:
             self.bell = _bell(self.path.with_name(f"{self.path.name}.bell-{os.getpid()}-{id(self):x}"))
         except OSError as error:
             raise SharedMemoryError(f"cannot listen in {directory}: {error.strerror or error}") from None
+        self._waiting = Waiting()
+        self._waiting.add(self.bell.fileno())
 
     @property
     def generation(self) -> int:
         """Number of the newest ring; 0 while there is none."""
-        return int(self._numbers[_GENERATION])
+        return self._numbers[_GENERATION]
 
     @property
     def is_open(self) -> bool:
@@ -284,23 +288,30 @@ class Attachment:
     @property
     def older(self) -> int | None:
         """First sample the hub has of layouts before the ring's, for which it must be asked; None if none."""
-        first = int(self._numbers[_OLDER])
+        first = self._numbers[_OLDER]
         return None if first == _NONE else first
 
     @property
     def beat_ns(self) -> int:
         """The hub's last sign of life, on this machine's monotonic clock."""
-        return int(self._numbers[_BEAT])
+        return self._numbers[_BEAT]
 
     @property
     def state(self) -> str:
         """The Recorder's state when the hub last gave a sign of life."""
-        return _STATES[int(self._numbers[_STATE])]
+        return _STATES[self._numbers[_STATE]]
 
     def hello(self) -> None:
         """Ask the hub to ring this reader's bell after every block."""
         with contextlib.suppress(OSError):  # the hub is gone or busy: the next hello will do
             self.bell.sendto(b"hello", str(self.path.with_name(f"{self.path.name}.bell")))
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the bell. It may ring for what has been seen already."""
+        if not self._waiting.changes(seconds):
+            return False
+        self.bell.recv(16)
+        return True
 
     def ring(self, generation: int) -> RingReader | None:
         """Map the ring of this generation; None if a newer one took its place meanwhile."""

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
 from rdahub_client.errors import BadRange, HubLost, Overwritten, StreamTimeout
 from rdahub_client.holdings import OVERWRITTEN
 from rdahub_client.records import Block, Event, Gap, Marker, Segment, SegmentEnd, SegmentStart
-from rdahub_client.verbs import Verb, Verbs
-from rdahub_client.wire import PAGE_BYTES
+from rdahub_client.verbs import Heard, Silence, Verb, Verbs
+from rdahub_client.wire import PAGE_BYTES, Message
 
 __all__ = ["Cursor", "Streams"]
 
@@ -70,6 +70,38 @@ class Streams:
         cursor = Cursor(timeline.instance, index, journal.place_of(index), self._announceable(index))
         timeline.cursors.add(cursor)
         return cursor
+
+    def is_live(self, cursor: Cursor) -> bool:
+        """Whether all that is known has been told, amid a segment: the next message brings the next event."""
+        timeline = self._verbs.timeline
+        return (
+            cursor.index == timeline.next_index
+            and cursor.segment is not None
+            and cursor.place == timeline.journal.stop
+            and cursor.waiting is None
+            and cursor.instance == timeline.instance
+            and not timeline.doubted
+        )
+
+    def hear(self, cursor: Cursor, message: Heard) -> Block | None:
+        """Take what came while the cursor was live. The block that makes, if it is no more than that.
+
+        This is the way of nearly every block, 60 µs shorter than `next_event`, which tells the rest.
+        """
+        timeline = self._verbs.timeline
+        if isinstance(message, Silence):
+            timeline.doubt()
+        else:
+            timeline.feed(cast(Message, message))
+        start, stop = cursor.index, timeline.next_index
+        if not start < stop or cursor.place != timeline.journal.stop or cursor.instance != timeline.instance:
+            return None
+        # No record came, so these rows are of one segment; they were the newest when they were taken.
+        samples = None if timeline.window is None else timeline.window.view(start, stop)
+        if samples is None or samples.nbytes > PAGE_BYTES:
+            return None
+        cursor.index = stop
+        return Block(start, stop, samples, ())
 
     def next_event(self, cursor: Cursor, deadline: float | None) -> Verb[Event]:
         """The next event in index order, history first; StreamTimeout at the deadline."""

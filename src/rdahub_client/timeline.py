@@ -75,11 +75,49 @@ class Timeline(Holdings):
     # --- messages in ---------------------------------------------------------------------------------
 
     def feed(self, message: Message) -> None:
-        """Take a message; `advance` applies it."""
+        """Take a message; `advance` applies it, unless that is done here and now."""
         self.lost = None
+        if not self._inbox and not self.doubted and message.instance == self.instance:
+            if type(message) is BlockMessage:
+                if self._takes(message):
+                    return
+            elif type(message) is Heartbeat and self._follows(message):
+                return
         if len(self._inbox) >= MOST_WAITING:
             self._inbox.clear()
         self._inbox.append(message)
+
+    # Nearly every message is the block that comes next, or says that a ring filled itself up to where it is.
+    # What the two methods below leave goes the general way, which would do the same 40 µs later.
+
+    def _takes(self, block: BlockMessage) -> bool:
+        window, journal = self.window, self.journal
+        if block.start != self.next_index or block.seq != journal.next_seq or block.markers:
+            return False
+        segment = journal.segment
+        if segment is None or segment.number != block.segment or window is None:
+            return False
+        data, n_channels = block.data, block.n_channels
+        if window.n_channels != n_channels or segment.n_channels != n_channels:
+            return False
+        if not isinstance(data, memoryview) or len(data) > window.capacity * n_channels * 4:
+            return False
+        window.write(data)
+        self.next_index += len(data) // (4 * n_channels)
+        self.arrivals += 1
+        return True
+
+    def _follows(self, beat: Heartbeat) -> bool:
+        window = self.window
+        if beat.seq != self.journal.next_seq or window is None or not beat.next_index > self.next_index:
+            return False
+        if not window.reaches(beat.next_index):
+            return False
+        self.next_index = beat.next_index
+        self.arrivals += 1
+        self.state = beat.state
+        self.first_available = beat.first_available
+        return True
 
     def advance(self) -> Request | None:
         """Apply what can be applied. Returns what must be asked first if there is a hole in the way."""

@@ -181,9 +181,10 @@ def test_a_poll_that_ends_a_little_early_is_not_a_time_out(monkeypatch: pytest.M
         there.recorder.blocks(10)
         with there.reader() as client:
             poll(lambda: client.last_sample == 200, "all is here")
-            real = client._poller.poll
-            early = lambda ms: real(max(0, ms - 3))  # noqa: E731 - libzmq's clock, three times as coarse
-            monkeypatch.setattr(client._poller, "poll", early)
+            assert client._waiting is not None
+            real = client._waiting.changes
+            early = lambda seconds: real(seconds - 0.003)  # noqa: E731 - a clock three times as coarse
+            monkeypatch.setattr(client._waiting, "changes", early)
             rough(there.downstream).set(partitioned=True)
             assert seconds(lambda: client.wait(200, 201, timeout=4)) > 3.9
 

@@ -48,8 +48,9 @@ class Machine(RuleBasedStateMachine):
     def make(self, edge: int, before: int, n_channels: int, capacity: int) -> None:
         start = max(edge - before, 0)
         if self.mirrored:
-            self.ring = private_ring(capacity, n_channels, start)
-            self.reader = RingReader(self.ring._rows, self.ring._marks)
+            rows, marks = private_ring(capacity, n_channels, start)._rows, np.zeros(MARKS, np.int64)
+            self.ring = Ring(rows, start, mirrored=True, marks=marks)
+            self.reader = RingReader(rows, marks)
         else:
             self.ring, self.reader, _ = plain_ring(capacity, n_channels // 64, start)
         self.truth: dict[int, Float32] = {}
@@ -62,6 +63,18 @@ class Machine(RuleBasedStateMachine):
         self.written += n
         self.ring.extend(rows)
         self.remember(rows)
+
+    @rule(n=st.integers(0, 60))
+    def write(self, n: int) -> None:
+        n = min(n, self.ring.capacity)
+        rows = counting(self.written, n, self.ring.n_channels)
+        self.written += n
+        self.ring.write(memoryview(rows.tobytes()))
+        self.remember(rows)
+
+    @rule()
+    def prepare(self) -> None:
+        self.ring.prepare()
 
     @rule(n=st.integers(0, 60))
     def skip(self, n: int) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -53,9 +54,11 @@ MAX_CHANNELS: Final = 65_536
 
 _HEADER: Final = struct.Struct("<16sII")  # GUID, nSize, nType
 _START_FIXED: Final = struct.Struct("<Id")  # nChannels, interval in microseconds
+_BLOCK: Final = struct.Struct("<16sIIIII")  # both, of a data message
 _DATA_FIXED: Final = struct.Struct("<III")  # nBlock, nPoints, nMarkers
 _MARKER: Final = struct.Struct("<IiIi")  # nSize, nPosition (signed in PyCorder), nPoints, nChannel
 
+_LITTLE: Final = sys.byteorder == "little"
 _INT16: Final = np.dtype("<i2")
 _FLOAT32: Final = np.dtype("<f4")
 
@@ -83,6 +86,9 @@ class Decoder(ReceiveBuffer):
         Largest message accepted, in bytes.
     max_channels : int
         Most channels accepted.
+    copy : bool
+        Whether a message owns its samples. If not, they are a view of the bytes received, valid until
+        more are.
 
     Examples
     --------
@@ -93,19 +99,26 @@ class Decoder(ReceiveBuffer):
     """
 
     __slots__ = (
+        "_copy",
         "_error",
         "_max_channels",
         "_max_message",
         "_n_channels",
+        "_of",
+        "_place",
         "_ready",
         "_run_type",
         "_running",
         "_skip_left",
         "_skipped",
+        "_view",
     )
 
-    def __init__(self, max_message: int = MAX_MESSAGE, max_channels: int = MAX_CHANNELS) -> None:
+    def __init__(
+        self, max_message: int = MAX_MESSAGE, max_channels: int = MAX_CHANNELS, *, copy: bool = True
+    ) -> None:
         super().__init__()
+        self._copy = copy
         self._max_message = max_message
         self._max_channels = max_channels
         self._ready: deque[Message] = deque()  # decoded, not yet taken
@@ -115,6 +128,9 @@ class Decoder(ReceiveBuffer):
         self._run_type = 0  # data type of this run: 0 none yet, DATA16, DATA32 or _MIXED
         self._skip_left = 0  # bytes to pass over before _skipped is a message
         self._skipped: Message | None = None
+        self._place: tuple[object, ...] = ()
+        self._of = self._buffer
+        self._view: Samples = np.empty((0, 0), np.float32)
 
     def __iter__(self) -> Iterator[Message]:
         return self.messages()
@@ -130,14 +146,18 @@ class Decoder(ReceiveBuffer):
         ProtocolError
             After the last good message, if the stream is broken.
         """
-        ready = self._ready
-        while True:
-            while ready:
-                yield ready.popleft()
-            message = self._take()
-            if message is None:
-                return
+        while (message := self.take()) is not None:
             yield message
+
+    def take(self) -> Message | None:
+        """The next message, or None if more bytes are needed for it.
+
+        Raises
+        ------
+        ProtocolError
+            The stream is broken here.
+        """
+        return self._ready.popleft() if self._ready else self._decode()
 
     def eof(self) -> None:
         """Take the stream as ended. Messages not yet taken stay there to be iterated.
@@ -149,11 +169,11 @@ class Decoder(ReceiveBuffer):
         ProtocolError
             If it was broken before.
         """
-        # _take leaves notes about a message in _ready; they belong behind it.
+        # _decode leaves notes about a message in _ready; they belong behind it.
         messages: deque[Message] = deque(self._ready)
         self._ready.clear()
         try:
-            while (message := self._take()) is not None:
+            while (message := self._decode()) is not None:
                 messages.append(message)
                 messages.extend(self._ready)
                 self._ready.clear()
@@ -181,14 +201,22 @@ class Decoder(ReceiveBuffer):
     def _wrong(self, index: int, problem: str, text: str) -> ProtocolError:
         return ProtocolError(self._origin + index, problem, text)
 
-    def _take(self) -> Message | None:
+    def _decode(self) -> Message | None:
         """Decode the next message, or None if it is not all there."""
+        at = self._head
+        have = self._tail - at
+        if have >= 36 and self._running and not self._skip_left:
+            # A whole block like the ones before it, without markers: nearly every message. What does not fit
+            # goes the general way, which says why.
+            guid, size, kind, counter, points, n_markers = _BLOCK.unpack_from(self._buffer, at)
+            whole = size == 36 + 4 * points * self._n_channels and not n_markers and size <= have
+            if whole and kind == DATA32 == self._run_type and guid == GUID and size <= self._max_message:
+                self._head = at + size
+                return Data(counter, self._samples(_FLOAT32, points, at + 36))
         if self._error is not None:
             raise self._error.with_traceback(None)
         if self._skip_left:
             return self._skip_on()
-        at = self._head
-        have = self._tail - at
         if have < HEADER_SIZE:
             return None
         try:
@@ -289,14 +317,12 @@ class Decoder(ReceiveBuffer):
             raise self._wrong(at + 32, "marker_count", text)
         if have < size:
             return None
-        raw = np.frombuffer(self._buffer, dtype, points * n, at + 36).reshape(points, n)
-        # astype copies, so that the message owns its samples, and gives the machine's byte order.
-        samples: Samples = raw.astype(np.int16) if kind == DATA16 else raw.astype(np.float32)
+        samples = self._samples(dtype, points, at + 36)
         markers: tuple[BlockMarker, ...] = ()
         end = markers_at
         if n_markers:
             markers, end = self._markers(n_markers, at, markers_at, size)
-        if size - end >= raw.itemsize * n:
+        if size - end >= dtype.itemsize * n:
             text = f"{size - end} bytes are left over: rows that the count of {points} points leaves out?"
             raise self._wrong(at + 28, "data_body", text)
         if end < size:
@@ -310,6 +336,18 @@ class Decoder(ReceiveBuffer):
                 self._run_type = kind
         self._head = at + size
         return Data(counter, samples, markers)
+
+    def _samples(self, dtype: np.dtype[Any], points: int, at: int) -> Samples:
+        if self._copy or not _LITTLE:
+            # The message's own, in the machine's byte order.
+            samples = np.ndarray((points, self._n_channels), dtype, self._buffer, at)
+            return samples.astype(dtype.newbyteorder("="))
+        # Blocks of one kind that come one by one lie in one place, and one view of it will do: 35 µs less.
+        place = (dtype, points, self._n_channels, at)
+        if place != self._place or self._of is not self._buffer:
+            self._view = np.ndarray((points, self._n_channels), dtype, self._buffer, at)
+            self._place, self._of = place, self._buffer
+        return self._view
 
     def _markers(self, count: int, at: int, begin: int, size: int) -> tuple[tuple[BlockMarker, ...], int]:
         """`count` records from `begin`, and where they end; both relative to the message at `at`."""

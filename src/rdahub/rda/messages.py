@@ -76,16 +76,16 @@ class BlockMarker:
     description: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Data:
-    """One block of samples (types 2 and 4).
+    """One block of samples (types 2 and 4). Not frozen: that costs each some µs.
 
     Attributes
     ----------
     counter : int
         The server's block counter, uint32.
     samples : ndarray, shape (n_points, n_channels), int16 or float32
-        Raw units, whichever the type. Owned by the message.
+        Raw units, whichever the type. Owned by the message, unless the decoder was told not to copy.
     markers : tuple of BlockMarker
     """
 

@@ -6,8 +6,11 @@ Not here: framing (`frame`), how records look (`records`).
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+import numpy as np
 
 from rdahub_client.errors import WireError
 from rdahub_client.records import Float32, Marker, Record
@@ -41,9 +44,9 @@ HEARTBEAT: Final = b"H"
 END: Final = b"X"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class BlockMessage:
-    """One block of a segment, with the markers that came in it.
+    """One block of a segment, with the markers that came in it. Not frozen: that costs a block 8 µs.
 
     Attributes
     ----------
@@ -53,6 +56,8 @@ class BlockMessage:
         When the hub received it: monotonic clock (of the hub's machine) and wall clock, in ns.
     seq : int
         The journal's next sequence number after this block's markers.
+    data : ndarray of float32, shape (n, n_channels), or memoryview
+        The rows; or their bytes in the frame, of which `samples` makes an array if somebody wants one.
     """
 
     instance: str
@@ -63,7 +68,15 @@ class BlockMessage:
     wall_ns: int
     seq: int
     markers: list[Marker]
-    samples: Float32
+    data: Float32 | memoryview
+    n_channels: int = 0
+
+    @property
+    def samples(self) -> Float32:
+        """The rows."""
+        if isinstance(self.data, memoryview):
+            self.data = np.frombuffer(self.data, np.float32).reshape(-1, self.n_channels)
+        return self.data
 
     @property
     def stop(self) -> int:
@@ -104,9 +117,30 @@ class End:
 Message: TypeAlias = BlockMessage | Records | Heartbeat | End
 
 
+# A block without markers from an instance of 16 letters is written and read at one go: the same msgpack, but
+# every number an int64 (tag 0xD3), so that all has its fixed place. A block comes after 20 ms of other work,
+# and code that is cold costs most: 30 µs less on each end.
+_INT64: Final = 0xD3
+_PLAIN_HEAD: Final = b"\x9a\xb0"  # an array of 10, a text of 16
+_PLAIN_TAIL: Final = b"\x90"  # no markers
+_PLAIN_BEGIN: Final = BLOCK + b"\1\0\0" + (91).to_bytes(4, "little") + _PLAIN_HEAD
+_PACK_PLAIN: Final = struct.Struct(">10s16s" + "Bq" * 8 + "s5x")
+_READ_PLAIN: Final = struct.Struct(">10x16s" + "xq" * 8 + "6x")
+_TAGS: Final = slice(26, 98, 9)
+_PLAIN_TAGS: Final = bytes([_INT64] * 8)
+
+
 def encode_block(message: BlockMessage) -> bytes:
     """Frame of a block: header and samples together, in one piece."""
     m = message
+    rows, channels = m.samples.shape
+    if not m.markers and len(m.instance) == 16 and m.instance.isascii():
+        i = _INT64
+        header = _PACK_PLAIN.pack(
+            _PLAIN_BEGIN, m.instance.encode(), i, m.segment, i, m.start, i, rows, i, channels,
+            i, m.counter, i, m.received_ns, i, m.wall_ns, i, m.seq, _PLAIN_TAIL,
+        )  # fmt: skip
+        return b"".join((header, m.samples.data))
     return pack(
         BLOCK,
         (
@@ -147,6 +181,10 @@ def decode(frame: bytes | memoryview) -> Message:
     WireError
         Not a frame of this version, or one that contradicts itself.
     """
+    if frame[:10] == _PLAIN_BEGIN and frame[_TAGS] == _PLAIN_TAGS and frame[98:99] == _PLAIN_TAIL:
+        block = _decode_plain(frame)
+        if block is not None:
+            return block
     kind, header, end = unpack(frame)
     with Shape("message"):
         if kind == BLOCK:
@@ -174,3 +212,19 @@ def decode(frame: bytes | memoryview) -> Message:
             check_texts(header["instance"])
             return End(header["instance"])
     raise WireError(f"a message of unknown kind {kind!r}; {WireError.hint}")
+
+
+def _decode_plain(frame: bytes | memoryview) -> BlockMessage | None:
+    """A block of the fixed form; None if it contradicts itself, for the general way to say how."""
+    if len(frame) <= _READ_PLAIN.size:
+        return None
+    instance, segment, start, rows, channels, counter, received, wall, seq = _READ_PLAIN.unpack_from(frame)
+    if rows <= 0 or channels <= 0 or len(frame) != _READ_PLAIN.size + 4 * rows * channels:
+        return None
+    data = memoryview(frame)[_READ_PLAIN.size :]
+    try:
+        return BlockMessage(
+            instance.decode(), segment, start, counter, received, wall, seq, [], data, channels
+        )
+    except UnicodeDecodeError:
+        return None
