@@ -21,6 +21,7 @@ from typing import Final
 import zmq
 
 from rdahub_client.errors import AuthError, HubLost, Unanswered
+from rdahub_client.greeting import mechanism
 from rdahub_client.keys import ClientKeys
 from rdahub_client.wire import RangeRequest, Reply, Request, decode_reply, encode_request
 
@@ -36,6 +37,7 @@ RECONNECT_MS: Final = 100, 500
 _SEND_AGAIN: Final = 1.0  # s
 _NAME_LOOKUP: Final = 0.2  # s
 _BUSY_PAUSE: Final = 0.1  # s until a hub that said BUSY is asked again
+_GREETING: Final = 1.0  # s
 _BROKEN_HANDSHAKES: Final = 2  # one may be a hub that ended; a wrong server key breaks every one
 
 _EVENT: Final = struct.Struct("=H")
@@ -176,7 +178,7 @@ class QuerySocket:
                 return reply
             question.send_again = time.monotonic() + _BUSY_PAUSE
         elif self._monitor in events:
-            self._look_at_handshake()
+            self._look_at_handshake(until)
         return None
 
     def _send(self, question: _Question) -> None:
@@ -202,7 +204,7 @@ class QuerySocket:
             self._socket.connect(self.endpoint)
         return self._socket
 
-    def _look_at_handshake(self) -> None:
+    def _look_at_handshake(self, until: float) -> None:
         """Take one report of libzmq's on a handshake that failed."""
         assert self._monitor is not None  # noqa: S101 - it just reported
         (event,) = _EVENT.unpack_from(self._monitor.recv_multipart()[0])
@@ -212,19 +214,26 @@ class QuerySocket:
                 hub=self.endpoint,
             )
         if event == _MISMATCH:
-            raise AuthError(
-                "this hub lets in only clients with keys; give curve_key and server_key"
-                if self._keys is None
-                else "this hub has no keys, and with server_key only the hub of that key will do",
-                hub=self.endpoint,
-            )
+            raise self._mismatch()
         self._broken_handshakes += 1
-        if self._keys is not None and self._broken_handshakes >= _BROKEN_HANDSHAKES:
+        if self._keys is None:
+            # A reset may overtake the greeting that would have told libzmq why.
+            if mechanism(self.endpoint, min(_GREETING, until - time.monotonic())) == "CURVE":
+                raise self._mismatch()
+        elif self._broken_handshakes >= _BROKEN_HANDSHAKES:
             raise AuthError(
                 "the connection breaks in the handshake: server_key is not the .key file of this hub, "
                 "or this hub has no keys",
                 hub=self.endpoint,
             )
+
+    def _mismatch(self) -> AuthError:
+        return AuthError(
+            "this hub lets in only clients with keys; give curve_key and server_key"
+            if self._keys is None
+            else "this hub has no keys, and with server_key only the hub of that key will do",
+            hub=self.endpoint,
+        )
 
     def _trust(self) -> None:
         """No watching after an answer: reports that nobody reads would stop libzmq's I/O thread."""
