@@ -69,7 +69,7 @@ class Entrance:
         self._cured: float | None = None
         self._excess_then = 0
         self._next_look = 0.0
-        self._context = zmq.Context()
+        self._context = zmq.Context(limits.IO_THREADS)
         self._keeper: Doorkeeper | None = None
         try:
             if settings.curve_key is not None and settings.curve_clients is not None:

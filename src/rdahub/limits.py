@@ -31,6 +31,11 @@ short ones would cost 82 MiB."""
 CURVE_BYTES: Final = 512
 """Besides the above, for the messages of a CURVE handshake (300 are too few) and for encryption."""
 
+QUERY_THREAD: Final = 0b01
+PUBLISH_THREAD: Final = 0b10
+IO_THREADS: Final = 2
+"""Each door has an I/O thread of libzmq to itself: who floods one does not hold up the other."""
+
 UNREAD: Final = 0
 """High-water mark of what peers send: none. Where a peer's queue is full and its connection breaks, libzmq
 4.3.5 ends the whole process (assertion in stream_engine_base.cpp, libzmq issues 4364 and 4852). Floods are

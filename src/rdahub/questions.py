@@ -31,6 +31,7 @@ QUERY_OPTIONS: Final[dict[zmq.SocketOption, int]] = {
     zmq.RCVHWM: limits.UNREAD,
     zmq.SNDHWM: limits.REPLY_MESSAGES,
     zmq.ROUTER_MANDATORY: 1,
+    zmq.AFFINITY: limits.QUERY_THREAD,
 }
 
 
