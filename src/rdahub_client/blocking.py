@@ -7,7 +7,6 @@ work happens inside the caller's calls. Not here: deciding anything (`timeline`,
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import Final
 
 import zmq
@@ -17,12 +16,24 @@ from rdahub_client.errors import HubLost, NotStreaming, RdaHubError
 from rdahub_client.keys import KeyFile, client_keys
 from rdahub_client.memory import private_ring
 from rdahub_client.query import QuerySocket, end_context, set_heartbeat
-from rdahub_client.reader import SILENCE, Reader
+from rdahub_client.reader import SILENCE, Reader, deadline_of
 from rdahub_client.records import Segment
 from rdahub_client.ring import Ring
 from rdahub_client.verbs import Heard, Silence
 from rdahub_client.waiting import Waiting, is_readable
-from rdahub_client.wire import BLOCK, END, GAP, HEARTBEAT, SEGMENT, Info, InfoRequest, Reply, Request, decode
+from rdahub_client.wire import (
+    BLOCK,
+    END,
+    GAP,
+    HEARTBEAT,
+    SEGMENT,
+    Info,
+    InfoRequest,
+    Message,
+    Reply,
+    Request,
+    decode,
+)
 
 __all__ = ["Client"]
 
@@ -137,18 +148,24 @@ class Client(Reader):
         ValueError
             The address cannot be one.
         """
+        self._open_query(address)
+        try:
+            self._found(self.info(timeout))
+        except RdaHubError:
+            self.disconnect()
+            raise
+
+    def _open_query(self, address: Address) -> QuerySocket:
         endpoint = query_endpoint(address)
         self.disconnect()
         self._address = endpoint
         self._context = zmq.Context()
         self._query = QuerySocket(self._context, endpoint, self._keys)
-        try:
-            info = self.info(timeout)
-            self._publish = self._publish_endpoint(info)
-            self._layout = info.segment
-        except RdaHubError:
-            self.disconnect()
-            raise
+        return self._query
+
+    def _found(self, info: Info) -> None:
+        self._publish = self._publish_endpoint(info)
+        self._layout = info.segment
 
     def start_streaming(self, timeout: float | None = 10) -> None:
         """Follow the hub; returns once a segment is known.
@@ -165,17 +182,20 @@ class Client(Reader):
         NotStreaming
             Not connected, or streaming already.
         """
+        self._begin_streaming()
+        try:
+            self._run(self._verbs.begin(deadline_of(timeout)))
+        except RdaHubError:
+            self.stop_streaming()
+            raise
+
+    def _begin_streaming(self) -> None:
         if self._query is None:
             raise NotStreaming("start_streaming: call connect first")
         if self._streaming:
             raise NotStreaming("start_streaming: already streaming", hub=self.address)
         self._subscribe()
         self._streaming = True
-        try:
-            self._run(self._verbs.begin(self._deadline(timeout)))
-        except RdaHubError:
-            self.stop_streaming()
-            raise
 
     def stop_streaming(self) -> None:
         """Stop following the hub. The window can still be read."""
@@ -200,37 +220,66 @@ class Client(Reader):
 
     def _listen(self, deadline: float | None) -> Heard:
         while self._sub is not None and self._waiting is not None:
-            silent = self._heard + (RETRY if self._deaf else SILENCE)
-            until = silent if deadline is None else min(deadline, silent)
-            frame = None
+            until = self._overdue if deadline is None else min(deadline, self._overdue)
             if not (ready := is_readable(self._sub)) and until > 0:
                 if self._timeline.window is not None:
                     self._timeline.window.prepare()
                 ready = bool(self._waiting.changes(until - time.monotonic()))
-            if ready:
-                with suppress(zmq.Again):  # something else had changed
-                    frame = self._sub.recv(zmq.DONTWAIT)
-            now = time.monotonic()
-            if frame is not None:
-                self._heard = now
-                self._deaf = False
-                if len(frame) > self._frame_bytes:
-                    self._mind_frame(len(frame))
-                return decode(frame)
-            if now >= silent:
-                self._heard = now
-                self._deaf = True
-                return Silence()
-            if now >= until:  # or else the poller returned a little early, as it may
-                return None
+            message = self._receive() if ready else None
+            if message is not None or time.monotonic() >= until:
+                return message or self._note_silence()
+            # or else the poller returned a little early, as it may
         return None
 
+    @property
+    def _overdue(self) -> float:
+        """When a hub that is not heard until then is asked whether it is there."""
+        return self._heard + (RETRY if self._deaf else SILENCE)
+
+    @property
+    def _descriptors(self) -> list[int]:
+        """What wakes when `_receive` may have something."""
+        return [] if self._sub is None else [int(self._sub.get(zmq.FD))]
+
+    def _receive(self) -> Message | None:
+        """The next message, if it is here."""
+        if self._sub is None:
+            return None
+        try:
+            frame = self._sub.recv(zmq.DONTWAIT)
+        except zmq.Again:  # something else had changed
+            return None
+        self._heard = time.monotonic()
+        self._deaf = False
+        if len(frame) > self._frame_bytes:
+            self._mind_frame(len(frame))
+        return decode(frame)
+
+    def _silent_for(self) -> float:
+        return time.monotonic() - self._heard
+
+    def _note_silence(self) -> Silence | None:
+        now = time.monotonic()
+        if now < self._overdue:
+            return None
+        self._heard = now
+        self._deaf = True
+        return Silence()
+
     def _ask(self, request: Request, deadline: float | None, patience: float) -> Reply:
+        reply = self._reachable().ask(request, deadline, patience)
+        self._follow_hub(request, reply)
+        return reply
+
+    def _reachable(self) -> QuerySocket:
         if not self._address:
             raise NotStreaming("not connected: call connect first")
         if self._query is None:
             raise HubLost("disconnected")
-        reply = self._query.ask(request, deadline, patience)
+        return self._query
+
+    def _follow_hub(self, request: Request, reply: Reply) -> None:
+        """Go where the hub publishes now."""
         if isinstance(request, InfoRequest) and self._sub is not None and reply.refusal is None:
             publish = self._publish_endpoint(reply.info())
             # The hub came back with another port; or it is there, but its publish socket is not heard: libzmq
@@ -239,7 +288,6 @@ class Client(Reader):
             if publish != self._publish or deaf:
                 self._publish = publish
                 self._subscribe()
-        return reply
 
     def _publish_endpoint(self, info: Info) -> str:
         return publish_endpoint(self._address, info.publish_port, info.publish)

@@ -16,7 +16,7 @@ import zmq
 from rdahub_client.errors import HubLost, NotStreaming, RdaHubError, SharedMemoryError
 from rdahub_client.keys import ClientKeys, KeyPair
 from rdahub_client.query import QuerySocket, end_context
-from rdahub_client.reader import SILENCE, Reader
+from rdahub_client.reader import SILENCE, Reader, deadline_of
 from rdahub_client.records import Float32
 from rdahub_client.ring import RingReader
 from rdahub_client.shared import Attachment, default_directory
@@ -87,7 +87,7 @@ class LocalClient(Reader):
         self._heard = time.monotonic()
         self._streaming = True
         try:
-            self._run(self._verbs.begin(self._deadline(timeout)))
+            self._run(self._verbs.begin(deadline_of(timeout)))
         except RdaHubError:
             self._streaming = False
             raise

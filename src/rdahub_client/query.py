@@ -14,6 +14,7 @@ import contextlib
 import struct
 import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Final
@@ -23,6 +24,7 @@ import zmq
 from rdahub_client.errors import AuthError, HubLost, Unanswered
 from rdahub_client.greeting import mechanism
 from rdahub_client.keys import ClientKeys
+from rdahub_client.waiting import is_readable
 from rdahub_client.wire import RangeRequest, Reply, Request, decode_reply, encode_request
 
 __all__ = ["HEARTBEAT_MS", "QuerySocket", "end_context", "remaining_ms", "set_heartbeat"]
@@ -110,7 +112,20 @@ class QuerySocket:
         self._broken_handshakes = 0
 
     def ask(self, request: Request, deadline: float | None, patience: float) -> Reply:
-        """Answer to a request.
+        """Answer to a request; `asking` says what may go wrong."""
+        asking = self.asking(request, deadline, patience)
+        try:
+            while True:
+                until = next(asking)
+                self._poller.poll(remaining_ms(until))
+        except StopIteration as answered:
+            reply: Reply = answered.value
+            return reply
+
+    def asking(
+        self, request: Request, deadline: float | None, patience: float
+    ) -> Generator[float, None, Reply]:
+        """Answer to a request, without waiting: yields until when to wait for `descriptors`.
 
         Parameters
         ----------
@@ -144,7 +159,8 @@ class QuerySocket:
                     raise HubLost(f"no answer to {request.op!r} in time", hub=self.endpoint)
                 if now >= until:
                     raise Unanswered(f"no answer to {request.op!r} yet", hub=self.endpoint)
-        except Unanswered:
+                yield min(until, question.send_again)
+        except (Unanswered, GeneratorExit):
             raise
         except BaseException:
             self.close()  # so that nothing stale stays queued, and the next attempt begins afresh
@@ -164,22 +180,29 @@ class QuerySocket:
             self._send(self._question)
 
     def _exchange(self, question: _Question, until: float) -> Reply | None:
-        """Send the question if it is time to, and take what comes within the time."""
+        """Send the question if it is time to, and take all that has come."""
         socket = self._open()
         if time.monotonic() >= question.send_again:
             self._send(question)
-        events = dict(self._poller.poll(remaining_ms(min(until, question.send_again))))
-        if socket in events:
-            reply = decode_reply(socket.recv(copy=False).buffer)
-            self._trust()
-            if reply.id != question.id:
+        while True:
+            if is_readable(socket):
+                reply = decode_reply(socket.recv(copy=False).buffer)
+                self._trust()
+                if reply.id != question.id:
+                    continue
+                if reply.refusal is None or reply.refusal.code != "BUSY":
+                    return reply
+                question.send_again = time.monotonic() + _BUSY_PAUSE
+            elif self._monitor is not None and is_readable(self._monitor):
+                self._look_at_handshake(until)
+            else:
                 return None
-            if reply.refusal is None or reply.refusal.code != "BUSY":
-                return reply
-            question.send_again = time.monotonic() + _BUSY_PAUSE
-        elif self._monitor in events:
-            self._look_at_handshake(until)
-        return None
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What to wait for between two steps of `asking`."""
+        sockets = [each for each in (self._socket, self._monitor) if each is not None]
+        return [int(each.get(zmq.FD)) for each in sockets]
 
     def _send(self, question: _Question) -> None:
         # Never waits: a peer that is no hub leaves the socket without anybody to send to.

@@ -45,6 +45,37 @@ def as_index(value: object) -> int:
         raise TypeError(f"an index is an integer, not {value!r}; say round(...) or int(...)") from None
 
 
+def number_of_samples(value: object) -> int:
+    """Take a number of samples to poll for."""
+    if (n := as_index(value)) < 1:
+        raise ValueError(f"poll wants at least 1 sample, not {n}")
+    return n
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """When a time-out from now passes, on the monotonic clock."""
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def soon() -> float:
+    """When a hub that does not answer counts as lost."""
+    return time.monotonic() + REQUEST_TIMEOUT
+
+
+def patience_for(request: Request) -> float:
+    """Seconds this request may take until the hub counts as lost."""
+    return PROBE_TIMEOUT if isinstance(request, InfoRequest) else REQUEST_TIMEOUT
+
+
+def unreachable(error: RdaHubError, address: str) -> RdaHubError:
+    """What to tell somebody who only asked whether the hub is there."""
+    if isinstance(error, AuthError):
+        return error
+    if isinstance(error, NotStreaming):
+        return HubUnreachable("not connected: call connect first")
+    return HubUnreachable(f"no hub answers at {address}; is it running, and is this its query address?")
+
+
 class Reader(ABC):
     """Common part of `Client` and `LocalClient`."""
 
@@ -114,7 +145,7 @@ class Reader(ABC):
         """
         if self._streaming:
             with suppress(HubLost):
-                self._run(self._verbs.catch_up(self._soon()))
+                self._run(self._verbs.catch_up(soon()))
         return self._timeline.state if self._timeline.lost is None else "unreachable"
 
     @property
@@ -135,16 +166,10 @@ class Reader(ABC):
         """
         try:
             return self._ask(
-                InfoRequest(), self._deadline(timeout), _EVER if timeout is None else timeout
+                InfoRequest(), deadline_of(timeout), _EVER if timeout is None else timeout
             ).info()
-        except NotStreaming:
-            raise HubUnreachable("not connected: call connect first") from None
-        except AuthError:
-            raise
-        except HubLost as error:
-            raise HubUnreachable(
-                f"no hub answers at {self.address}; is it running, and is this its query address?"
-            ) from error
+        except (NotStreaming, HubLost) as error:
+            raise unreachable(error, self.address) from error
 
     def markers(self, start: int, stop: int) -> list[Marker]:
         """Markers on samples ``[start, stop)``, in index order."""
@@ -178,7 +203,7 @@ class Reader(ABC):
         held = self._held(start, stop)
         if held is not None:
             return held
-        return self._run(self._verbs.get_data(start, stop, self._soon()))
+        return self._run(self._verbs.get_data(start, stop, soon()))
 
     def read(self, start: int, stop: int) -> Float32:
         """As `get_data`, but says why there is nothing.
@@ -200,9 +225,8 @@ class Reader(ABC):
         held = self._held(start, stop)
         if held is not None:
             return held
-        if not self._timeline.instance:
-            raise NotStreaming("nothing to read: call start_streaming first", hub=self.address)
-        return self._run(self._verbs.read(start, stop, self._soon()))
+        self._require_instance()
+        return self._run(self._verbs.read(start, stop, soon()))
 
     def wait(self, start: int, stop: int, timeout: float | None = 1) -> Float32 | None:
         """Samples ``[start, stop)`` as soon as the last of them has arrived.
@@ -227,7 +251,7 @@ class Reader(ABC):
         held = self._held(start, stop)
         if held is not None:
             return held
-        return self._run(self._verbs.wait(start, stop, self._deadline(timeout)))
+        return self._run(self._verbs.wait(start, stop, deadline_of(timeout)))
 
     def poll(self, n: int, timeout: float | None = 10) -> Float32 | None:
         """The newest `n` samples, after the NEXT block has arrived.
@@ -252,9 +276,7 @@ class Reader(ABC):
             `n` is less than 1.
         """
         self._require_streaming("poll")
-        if as_index(n) < 1:
-            raise ValueError(f"poll wants at least 1 sample, not {n}")
-        return self._run(self._verbs.poll(as_index(n), self._deadline(timeout)))
+        return self._run(self._verbs.poll(number_of_samples(n), deadline_of(timeout)))
 
     def stream(self, start: str | int = "live", timeout: float | None = None) -> Iterator[Event]:
         """Everything from `start` on, as events in index order: history first, then live.
@@ -280,12 +302,12 @@ class Reader(ABC):
             `start_streaming` was not called.
         """
         self._require_streaming("stream")
-        return EventStream(self, self._run(self._streams.open(start, self._soon())), timeout)
+        return EventStream(self, self._run(self._streams.open(start, soon())), timeout)
 
     def _next_event(self, cursor: Cursor, timeout: float | None) -> Event:
         if not self._streaming:
             raise StopIteration
-        deadline = self._deadline(timeout)
+        deadline = deadline_of(timeout)
         if self._streams.is_live(cursor) and (message := self._listen(deadline)) is not None:
             block = self._streams.hear(cursor, message)
             if block is not None:
@@ -325,20 +347,16 @@ class Reader(ABC):
         """Take in what has come. Who is told an index by what follows is told one of the present instance."""
         if self._streaming:
             with suppress(HubLost):  # what is known stays known; `read` and `state` tell that the hub is gone
-                self._run(self._verbs.catch_up(self._soon()))
+                self._run(self._verbs.catch_up(soon()))
             self._verbs.know(self._timeline.instance)
 
     def _require_streaming(self, verb: str) -> None:
         if not self._streaming:
             raise NotStreaming(f"{verb}: call start_streaming first", hub=self.address)
 
-    @staticmethod
-    def _deadline(timeout: float | None) -> float | None:
-        return None if timeout is None else time.monotonic() + timeout
-
-    @staticmethod
-    def _soon() -> float:
-        return time.monotonic() + REQUEST_TIMEOUT
+    def _require_instance(self) -> None:
+        if not self._timeline.instance:
+            raise NotStreaming("nothing to read: call start_streaming first", hub=self.address)
 
     def _run(self, verb: Verb[Result]) -> Result:
         """Drive a verb to its result."""
@@ -348,9 +366,8 @@ class Reader(ABC):
                 if isinstance(step, Listen):
                     step = verb.send(self._listen(step.deadline) if self._streaming else None)
                     continue
-                patience = PROBE_TIMEOUT if isinstance(step.request, InfoRequest) else REQUEST_TIMEOUT
                 try:
-                    reply = self._ask(step.request, step.deadline, patience)
+                    reply = self._ask(step.request, step.deadline, patience_for(step.request))
                 except RdaHubError as error:
                     step = verb.throw(error)
                 else:

@@ -55,6 +55,10 @@ class Streams:
         """A cursor at the present, at the oldest sample held, or at an index."""
         with suppress(HubLost):  # it begins where this client stands, and goes on when the hub is back
             yield from self._verbs.catch_up(deadline)
+        return self.cursor_at(start)
+
+    def cursor_at(self, start: str | int) -> Cursor:
+        """As `open`, by what is known."""
         timeline = self._verbs.timeline
         self._verbs.know(timeline.instance)
         match start:

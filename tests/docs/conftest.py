@@ -13,21 +13,21 @@ from processes import hub as running_hub
 from processes import simulator as running_simulator
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def start_simulator() -> Iterator[Callable[..., Simulator]]:
     """Start simulators: ``start_simulator("--channels", "4")``."""
     with contextlib.ExitStack() as stack:
         yield lambda *arguments: stack.enter_context(running_simulator(*arguments))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def start_hub() -> Iterator[Callable[..., Hub]]:
     """Start hubs: ``start_hub(recorder)``."""
     with contextlib.ExitStack() as stack:
         yield lambda recorder, *arguments: stack.enter_context(running_hub(recorder, *arguments))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def hub(start_simulator: Callable[..., Simulator], start_hub: Callable[..., Hub]) -> Hub:
     """One hub of 4 channels at 1 kHz, for all that only read.
 

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zmq
 
+from on_a_loop import OnALoop
 from processes import Hub, hub, leftovers, simulator, unique_name
 from rdahub import rda
 from rdahub_client import (
@@ -55,15 +57,20 @@ def server(recorder: ScriptedRecorder) -> Iterator[Hub]:
         yield running
 
 
-@pytest.fixture(params=["network", "local"])
-def client(request: pytest.FixtureRequest, server: Hub) -> Iterator[Client | LocalClient]:
-    with Client() if request.param == "network" else LocalClient(server.name) as made:
-        if isinstance(made, Client):
+Reader = Client | LocalClient
+MAKE: dict[str, Callable[[Hub], Any]] = {
+    "network": lambda _: Client(),
+    "local": lambda server: LocalClient(server.name),
+    "asyncio": lambda _: OnALoop(),
+}
+
+
+@pytest.fixture(params=MAKE)
+def client(request: pytest.FixtureRequest, server: Hub) -> Iterator[Reader]:
+    with MAKE[request.param](server) as made:
+        if not isinstance(made, LocalClient):
             made.connect(server.query)
         yield made
-
-
-Reader = Client | LocalClient
 
 
 def reach(client: Reader, index: int) -> None:
