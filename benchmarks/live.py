@@ -29,7 +29,7 @@ __all__ = ["Measured", "Stage", "crowd", "live", "stage", "wait_for_cell"]
 SETTLE = 0.3
 """Seconds of blocks after the last consumer came that do not count."""
 LONGEST = 600.0
-"""Seconds the board has room for."""
+"""Seconds the board has room for, unless more is asked for."""
 SHARED = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - numbers only, no disk is touched
 QUANTILES = np.linspace(0, 100, 201)
 
@@ -91,12 +91,13 @@ def stage(
     history_seconds: float = 0.0,
     beside: Lane | None = None,
     connections: int | None = None,
+    longest: float = LONGEST,
 ) -> Iterator[Stage]:
     """A source, and the lane's relay connected to it, with `burst_seconds` of history sent at once."""
     with tempfile.TemporaryDirectory(prefix="rdahub-bench-", dir=SHARED) as name:
         folder = Path(name)
         burst = shape.blocks(burst_seconds) if burst_seconds else 0
-        board = Board(folder, burst + shape.blocks(LONGEST))
+        board = Board(folder, burst + shape.blocks(longest))
         wanted = lane.connections if connections is None else connections
         source = start_source(folder, shape, burst, wanted + (beside is not None))
         setting = Setting(source.said(), shape, folder, history_seconds or max(10.0, burst_seconds + 30.0))

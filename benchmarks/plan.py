@@ -1,4 +1,4 @@
-"""The workloads W1 to W7 as steps: a label and what to do for one lane.
+"""The workloads W1 to W8 as steps: a label and what to do for one lane.
 
 Rule: a step is one lane's turn and yields results as mappings; steps of a workload may be done in any order.
 Not here: the order, and writing results down (`__main__`, `report`).
@@ -167,11 +167,34 @@ def w7(plan: Plan, lanes: Lanes) -> list[Step]:
     return steps
 
 
+def w8(plan: Plan, lanes: Lanes) -> list[Step]:
+    """Growth: what more channels cost, and whether a long history costs anything. (Time: `steady`.)"""
+    chosen = {name: lane for name, lane in lanes.items() if name in ("zmq", "rdahub", "local", "lsl")}
+    count = plan.counts((4,))[0]
+    steps = [
+        step
+        for channels in ((64,) if plan.small else (16, 64, 256, 1024))
+        for step in _live(plan, chosen, Shape(channels, W1.rate, W1.rows), (count,))
+    ]
+
+    def remembering(lane: Lane, seconds: float) -> Iterator[Entry]:
+        with stage(lane, W1, history_seconds=seconds) as on:
+            measured = live(on, lane, count, plan.seconds, check=plan.check).to_json()
+            yield {"kind": "remembering", "history": seconds, **measured}
+
+    if "rdahub" in lanes:
+        steps += [
+            (f"rdahub, history {seconds:g} s", lambda s=seconds: remembering(lanes["rdahub"], s))  # type: ignore[misc]
+            for seconds in ((10.0,) if plan.small else (10.0, 600.0, 3600.0))
+        ]
+    return steps
+
+
 def _few(plan: Plan, lanes: Lanes) -> Lanes:
     chosen = ("zmq", "rdahub", "local") if plan.small else FEW
     return {name: lane for name, lane in lanes.items() if name in chosen}
 
 
 WORKLOADS: Final[dict[str, Callable[[Plan, Lanes], list[Step]]]] = {
-    "w1": w1, "w2": w2, "w3": w3, "w4": w4, "w5": w5, "w6": w6, "w7": w7,
+    "w1": w1, "w2": w2, "w3": w3, "w4": w4, "w5": w5, "w6": w6, "w7": w7, "w8": w8,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pictures of a run: distributions of delay, and what it costs against consumers and rate.
+"""Pictures of a run: distributions of delay, and what it costs against consumers, rate and channels.
 
     python -m benchmarks.plots FOLDER      # with results.json in it; needs matplotlib
 
@@ -31,6 +31,8 @@ def distributions(plt: Any, entries: Entries, folder: Path) -> None:
     for entry in entries:
         groups[f"{entry['workload']}-{entry['shape']['rate'] / 1000:g}kHz", entry["consumers"]].append(entry)
     for (workload, consumers), group in groups.items():
+        if workload.startswith("w8"):
+            continue
         figure, axes = plt.subplots(figsize=(7, 4.5))
         for lane, of_lane in by_lane(group).items():
             curves = [entry["quantiles"] for entry in of_lane]
@@ -45,12 +47,19 @@ def distributions(plt: Any, entries: Entries, folder: Path) -> None:
 
 
 def costs(plt: Any, entries: Entries, folder: Path) -> None:
-    """Delay and CPU against the number of consumers (W1) and against the rate."""
+    """Delay and CPU against the number of consumers (W1), the rate, and the number of channels (W8)."""
     first = [entry for entry in entries if entry["workload"] == "w1"]
-    fours = [entry for entry in entries if entry["consumers"] == 4]
+    fours = [entry for entry in entries if entry["consumers"] == 4 and entry["workload"] != "w8"]
+    wider = [entry for entry in entries if entry["workload"] == "w8"]
     pictures: list[tuple[str, Entries, Callable[[dict[str, Any]], float], str]] = [
         ("consumers", first, lambda entry: float(entry["consumers"]), "consumers"),
         ("rate", fours, megabytes, "input (MB/s), 4 consumers"),
+        (
+            "channels",
+            wider,
+            lambda entry: float(entry["shape"]["channels"]),
+            "channels at 1 kHz, 4 consumers",
+        ),
     ]
     measures = (("p50", "median delay (µs)", 1), ("relay_cpu", "hub CPU (% of a core)", 100))
     for what, chosen, place, label in pictures:

@@ -164,6 +164,12 @@ def _others(run: _Run) -> Iterable[Target]:
     share = run.middle("hub_p99", loaded(hub, 8))
     yield Target("W6 until the hub has it, p99, 8 pullers", 1000, share, unit="µs")
 
+    def growing(name: str, value: float) -> Where:
+        return {"workload": "w8", "lane": "rdahub", name: value}
+
+    longer = run.ratio("relay_cpu", growing("history", 3600.0), growing("history", 10.0))
+    yield Target("growth: hub CPU, history of 1 h to 10 s", 1.1, longer)
+
     def starting(what: str) -> Value:
         return run.middle("ms", {"kind": "startup", "lane": "rdahub", "what": what})
 
