@@ -192,6 +192,8 @@ class Broker:
         So frames may be sent first: to readers far away a block is 40 µs younger then.
         """
         before: list[bytes] = []
+        if self._unkept is not None:
+            self.keep()
         if not self._judged or data.counter - 1 != self._counter:
             counted = self._counter is not None
             step = 1 if self._counter is None else (data.counter - self._counter) % _COUNTER
@@ -214,9 +216,13 @@ class Broker:
     def keep(self) -> None:
         """Write the rows just announced into the ring."""
         samples, self._unkept = self._unkept, None
-        if samples is not None and self.rings.newest is not None:
-            self.rings.newest.extend(samples)
-            self.rings.newest.prepare()
+        ring = self.rings.newest
+        if samples is None or ring is None:
+            return
+        if ring.next_index + len(samples) != self.next_index:
+            raise RuntimeError(f"the ring is at {ring.next_index}, the recording at {self.next_index}")
+        ring.extend(samples)
+        ring.prepare()
 
     def _jump(self, step: int) -> list[bytes]:
         """Blocks are missing, or the counter began anew."""

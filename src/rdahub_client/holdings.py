@@ -42,7 +42,7 @@ class Window(Protocol):
     def view(self, start: int, stop: int) -> Float32 | None: ...  # noqa: D102
     def reaches(self, index: int) -> bool: ...  # noqa: D102
     def extend(self, samples: Float32) -> None: ...  # noqa: D102
-    def write(self, data: memoryview) -> None: ...  # noqa: D102
+    def write(self, index: int, data: memoryview) -> None: ...  # noqa: D102
     def prepare(self) -> None: ...  # noqa: D102
     def skip(self, n: int) -> None: ...  # noqa: D102
     def jump(self, index: int) -> None: ...  # noqa: D102

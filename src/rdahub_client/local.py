@@ -276,7 +276,7 @@ class LocalWindow:
     def extend(self, samples: Float32) -> None:
         """The hub writes; a reader never does."""
 
-    def write(self, data: memoryview) -> None:
+    def write(self, index: int, data: memoryview) -> None:
         """The hub writes; a reader never does."""
 
     def prepare(self) -> None:

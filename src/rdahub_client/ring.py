@@ -120,19 +120,21 @@ class Ring:
         self.next_index = stop
         self._marks[NEXT] = stop
 
-    def write(self, data: memoryview) -> None:
-        """Append rows given as bytes, at most the capacity: 40 µs less for a block than `extend`.
+    def write(self, index: int, data: memoryview) -> None:
+        """Append rows from `index` on, given as bytes, at most the capacity: 40 µs less than `extend`.
 
         That is for memory that is not in the caches, as it is when a block comes; and the place of the next
         block of this size is touched by `prepare`.
         """
+        if index != self.next_index:
+            raise ValueError(f"rows from {index} on cannot be appended at {self.next_index}")
         size = len(data)
-        stop = self.next_index + size // self._row_bytes
+        stop = index + size // self._row_bytes
         self._marks[RESERVED] = stop
-        at = self.next_index % self.capacity * self._row_bytes
+        at = index % self.capacity * self._row_bytes
         self._bytes[at : at + size] = data
         if not self._mirrored:
-            self._mirror(self.next_index % self.capacity, stop - self.next_index)
+            self._mirror(index % self.capacity, stop - index)
         self._written = size
         self.next_index = stop
         self._marks[NEXT] = stop

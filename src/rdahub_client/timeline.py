@@ -102,7 +102,7 @@ class Timeline(Holdings):
             return False
         if not isinstance(data, memoryview) or len(data) > window.capacity * n_channels * 4:
             return False
-        window.write(data)
+        window.write(block.start, data)
         self.next_index += len(data) // (4 * n_channels)
         self.arrivals += 1
         return True

@@ -118,6 +118,18 @@ def test_history_is_the_lesser_of_seconds_and_bytes() -> None:
     assert History(0.001, 1 << 30).rows(1, 1000.0) == 64
 
 
+def test_rows_announced_first_are_kept_under_the_same_index_whatever_comes_next() -> None:
+    broker = running(1)
+    for counter in (2, 3):  # as if sending had failed, and nobody had said keep
+        broker.announce(block(counter), 1, 2)
+    broker.announce(block(5), 1, 2)  # a gap of one block
+    broker.keep()
+    broker.keep()
+    samples = ask(broker, 0, 50).page().samples
+    assert [int(value) for value in samples[[0, 10, 20, 40], 0]] == [1, 2, 3, 5]
+    assert np.isnan(samples[30:40]).all()
+
+
 # --- the counter ----------------------------------------------------------------------------------------
 
 

@@ -69,7 +69,7 @@ class Machine(RuleBasedStateMachine):
         n = min(n, self.ring.capacity)
         rows = counting(self.written, n, self.ring.n_channels)
         self.written += n
-        self.ring.write(memoryview(rows.tobytes()))
+        self.ring.write(self.next, memoryview(rows.tobytes()))
         self.remember(rows)
 
     @rule()
