@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: help setup demo check test fuzz schedules nemesis soak bench format lock clean
+.PHONY: help setup demo check test test-containers fuzz schedules nemesis soak bench bench-small format lock clean
 
 help:            ## show this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
 setup: $(STAMP)  ## make the virtual environment with the locked dependencies
 
@@ -30,6 +30,9 @@ check: $(STAMP)  ## everything that looks without running: style, types, archite
 test: $(STAMP)   ## all tests, documents and examples among them
 	$(BIN)/pytest
 
+test-containers: $(STAMP)  ## image and compose.yaml, built and run for real, with faults (Docker, or root on Debian)
+	$(BIN)/python tests/containers/stage.py
+
 fuzz: $(STAMP)   ## 30 s of fuzzing for each decoder of foreign bytes (Linux)
 	$(BIN)/python tests/fuzz/fuzz_rda.py -max_total_time=30 tests/data/rda/cases
 	$(BIN)/python tests/fuzz/fuzz_request.py -max_total_time=30
@@ -47,6 +50,9 @@ soak: $(STAMP)   ## 15 minutes of steady load: memory, descriptors and shared me
 BENCH_READY := .venv-bench/.ready
 bench: $(STAMP) $(BENCH_READY)  ## rdahub beside its peers; make bench BENCH="--workload w1 --awake"
 	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-small: $(STAMP)  ## the same without peers to install, once and tiny: does it work, is every sample right? no times
+	$(BIN)/python -m benchmarks --small --lanes zmq,tcp,rdahub,local,rdaclient --out build/bench-small
 
 $(BENCH_READY): benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench

@@ -61,7 +61,7 @@ def text(results: dict[str, Any]) -> str:
         by_kind[entry["workload"], entry["kind"]].append(entry)
     makers: dict[str, Callable[[list[Entry]], list[list[str]]]] = {
         "live": live_table, "loaded": loaded_table, "history": history_table, "read": read_table,
-        "greatest": greatest_table, "startup": startup_table,
+        "greatest": greatest_table, "startup": startup_table, "remembering": remembering_table,
     }  # fmt: skip
     for (workload, kind), group in sorted(by_kind.items()):
         lines += ["", f"{workload.upper()} {kind}", *_layout(makers[kind](group))]
@@ -76,7 +76,7 @@ def live_table(entries: list[Entry]) -> list[list[str]]:
     """Delay, CPU and losses by shape, consumers and lane."""
 
     def key(e: Entry) -> Key:
-        return e["shape"]["rate"], e["consumers"]
+        return e["shape"]["channels"], e["shape"]["rate"], e["consumers"]
 
     head = [
         "consumers",
@@ -93,15 +93,25 @@ def live_table(entries: list[Entry]) -> list[list[str]]:
         "repaired",
     ]
     rows = [head]
-    for (rate, consumers), group in _groups(entries, key):
+    for (channels, rate, consumers), group in _groups(entries, key):
         for lane, of_lane in _groups(group, lambda e: e["lane"]):
-            row = [f"{consumers} ({rate / 1000:g} kHz)", LANES[lane].title]
+            row = [f"{consumers} ({channels} x {rate / 1000:g} kHz)", LANES[lane].title]
             for name, scale in (("p50", 1), ("p99", 1), ("relay_cpu", 100), ("consumer_cpu", 100)):
                 value = median(e[name] for e in of_lane) * scale
                 digits = 0 if scale == 1 else 1
                 row += [f"{value:.{digits}f}", _ratio(of_lane, group, name)]
             row += [str(sum(e["missing"] for e in of_lane)), str(sum(e["repaired"] for e in of_lane))]
             rows.append(row)
+    return rows
+
+
+def remembering_table(entries: list[Entry]) -> list[list[str]]:
+    """Delay and the hub's CPU against the length of its history."""
+    rows = [["history", "p50 µs", "p99 µs", "hub CPU", "lost"]]
+    for seconds, group in _groups(entries, lambda e: e["history"]):
+        delays = [f"{median(e[name] for e in group):.0f}" for name in ("p50", "p99")]
+        cpu = f"{median(e['relay_cpu'] for e in group) * 100:.1f}"
+        rows.append([f"{seconds:g} s", *delays, cpu, str(sum(e["missing"] for e in group))])
     return rows
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rdahub.broker import Broker
+from rdahub.measures import Ranges
 from rdahub_client.wire import (
     PAGE_BYTES,
     PAGE_RECORDS,
@@ -32,6 +33,7 @@ class Answers:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._ranges = Ranges()
 
     def describe(self) -> dict[str, Any]:
         """The recording's part of the answer to ``info``."""
@@ -59,6 +61,7 @@ class Answers:
                 for gap in self._broker.journal.gaps(self._broker.first_available, self._broker.next_index)
             ][-100:],
             "counters": asdict(self._broker.counters),
+            "ranges": self._ranges.describe(),
         }
 
     def answer(self, request: RangeRequest | MarkersRequest | EventsRequest) -> bytes:
@@ -87,7 +90,8 @@ class Answers:
         start, stop, ring = request.start, request.stop, self._broker.rings.at(request.start)
         if stop < start:
             return self.refuse(request.id, "BAD_REQUEST", f"stop {stop} lies before start {start}")
-        if self._broker.ring is None or self._broker.journal.segment is None:
+        newest = self._broker.journal.segment
+        if self._broker.ring is None or newest is None:
             return self.refuse(request.id, "NO_STREAM", "the Recorder has not started yet")
         first_available = self._broker.first_available
         if ring is None or start < first_available:
@@ -107,16 +111,18 @@ class Answers:
                 f"the newest sample so far is {self._broker.next_index - 1}",
             )
         segment_here = self._broker.journal.segment_at(start)
+        interval_us = (segment_here or newest).sampling_interval_us
         stop = min(stop, start + max(1, PAGE_BYTES // (4 * ring.n_channels)))
         page = Page(
             instance=self._broker.instance,
-            segment=self._broker.journal.segment.number if segment_here is None else segment_here.number,
+            segment=newest.number if segment_here is None else segment_here.number,
             start=start,
             stop=stop,
             first_available=first_available,
             next_index=self._broker.next_index,
             samples=ring.view(start, stop),
         )
+        self._ranges.page(start, self._broker.next_index, interval_us, page.samples.nbytes)
         return encode_page(request.id, page)
 
     def _answer_markers(self, request: MarkersRequest) -> bytes:

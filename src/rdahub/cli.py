@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from importlib.metadata import version
 from rdahub.brainvision import RecordingError
 from rdahub.config import COMMANDS, SettingError, load
 from rdahub.endpoints import BindError, UnsafeEndpoint
-from rdahub.logs import Logs
+from rdahub.logs import Logs, json_line
 from rdahub_client.errors import AuthError, HubUnreachable, RdaHubError
 
 __all__ = ["main"]
@@ -36,21 +37,23 @@ def main(arguments: list[str] | None = None) -> int:
     if command not in COMMANDS:
         return _fail(f"rdahub: there is no command {command!r}; there are {', '.join(COMMANDS)}", 2)
     program = f"rdahub {command}"
+    form = "text"
     try:
         settings = load(COMMANDS[command], arguments[1:], program)
         _tidy_up_when_told_to_end()
-        with contextlib.closing(Logs(settings.log_level)):
+        form = settings.log_format
+        with contextlib.closing(Logs(settings.log_level, form)):
             exit_code = importlib.import_module(f"rdahub.commands.{command}").run(settings)
     except (SettingError, UnsafeEndpoint, HubUnreachable, AuthError, RecordingError) as error:
-        return _fail(f"{program}: {error}", 2)
+        return _fail(f"{program}: {error}", 2, form)
     except (RdaHubError, BindError, ValueError) as error:
-        return _fail(f"{program}: {error}", 1)
+        return _fail(f"{program}: {error}", 1, form)
     except BrokenPipeError:  # `rdahub watch | head`: nobody reads on, and Python must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{program}: {name}{error.strerror or error}", 1)
+        return _fail(f"{program}: {name}{error.strerror or error}", 1, form)
     except KeyboardInterrupt:
         return 0
     return int(exit_code)
@@ -73,6 +76,6 @@ def _usage() -> str:
     return "\n".join(lines)
 
 
-def _fail(text: str, code: int) -> int:
-    print(text, file=sys.stderr)
+def _fail(text: str, code: int, form: str = "text") -> int:
+    print(json_line(logging.ERROR, "rdahub.cli", text) if form == "json" else text, file=sys.stderr)
     return code

@@ -9,7 +9,7 @@ import ipaddress
 
 import zmq
 
-__all__ = ["BindError", "UnsafeEndpoint", "beside", "bind"]
+__all__ = ["BindError", "UnsafeEndpoint", "beside", "bind", "is_local"]
 
 
 class BindError(Exception):
@@ -34,7 +34,7 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, insecure: bool, setting: str)
     """
     if endpoint.endswith(":0"):
         endpoint = f"{endpoint[:-1]}*"
-    if not insecure and not _is_local(endpoint):
+    if not insecure and not is_local(endpoint):
         raise UnsafeEndpoint(
             f"--{setting} {endpoint} is open to the network and unencrypted; "
             "bind 127.0.0.1, or give --curve-key and --curve-clients, "
@@ -57,7 +57,8 @@ def beside(query: str) -> str:
     return f"{host}:{'*' if port in {'0', '*'} else int(port) + 1}"
 
 
-def _is_local(endpoint: str) -> bool:
+def is_local(endpoint: str) -> bool:
+    """Whether only programs on this machine can reach an endpoint."""
     if not endpoint.startswith("tcp://"):
         return endpoint.startswith("ipc://")
     host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")

@@ -102,6 +102,13 @@ KEEPALIVE_SECONDS: Final = 5
 USER_TIMEOUT_MS: Final = 10_000
 """For unacknowledged bytes until TCP gives the Recorder up."""
 
+EXPORTER_SECONDS: Final = 15.0
+"""For the process of --metrics to start: a slow disk, a virus scanner."""
+EXPORTER_AGAIN_SECONDS: Final = 10.0
+"""Until it is started again if it has died, so that one that cannot live costs little."""
+EXPORTER_GOODBYE_SECONDS: Final = 0.5
+"""For it to end before it is killed; the hub ends within 2 s."""
+
 LOCAL_READERS: Final = 256
 """Bells rung after each block at 2 µs each; more readers of one machine than this is a mistake."""
 MEMORY_RESERVE: Final = 48 << 20

@@ -2,24 +2,47 @@
 
 Rule: logging never waits. A terminal that is paused, or a pipe that nobody reads, would otherwise stop the
 hub at the next line; instead lines are dropped and counted.
+As text for people, or one JSON object per line for programs that collect logs.
 Not here: what is logged, and how often (`seldom`).
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final, TextIO
 
 from rdahub import limits
 
-__all__ = ["Logs"]
+__all__ = ["Logs", "json_line"]
 
 _FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        return json.dumps(line, ensure_ascii=False)
+
+
+def json_line(level: int, logger: str, message: str) -> str:
+    """One line as ``--log-format json`` writes it."""
+    return _Json().format(logging.LogRecord(logger, level, "", 0, "%s", (message,), None))
 
 
 class Logs(logging.Handler):
@@ -29,11 +52,14 @@ class Logs(logging.Handler):
     ----------
     level : str
         Least level that is written.
+    form : str
+        ``text`` or ``json``.
     """
 
-    def __init__(self, level: str) -> None:
+    def __init__(self, level: str, form: str = "text") -> None:
         super().__init__(level.upper())
-        self.setFormatter(logging.Formatter(_FORMAT))
+        self._as_json = form == "json"
+        self.setFormatter(_Json() if self._as_json else logging.Formatter(_FORMAT))
         self._lines: queue.Queue[str | None] = queue.Queue(limits.LOG_LINES)
         self._dropped = 0
         self._stream = sys.stderr
@@ -47,7 +73,9 @@ class Logs(logging.Handler):
         try:
             line = self.format(record)
             if self._dropped:
-                line = f"({self._dropped} lines were dropped: nobody read them)\n{line}"
+                notice = f"({self._dropped} lines were dropped: nobody read them)"
+                notice = json_line(logging.WARNING, __name__, notice) if self._as_json else notice
+                line = f"{notice}\n{line}"
             self._lines.put_nowait(f"{line}\n")
             self._dropped = 0
         except queue.Full:

@@ -41,12 +41,15 @@ class Publisher:
     def __init__(self, door: Door) -> None:
         self.door = door
         self.subscribers = 0
+        self.frames = self.bytes = 0
 
     def send(self, frames: list[bytes]) -> None:
         """Publish frames, in order."""
         send = self.door.socket.send
         for frame in frames:
             send(frame, zmq.DONTWAIT)
+            self.frames += 1
+            self.bytes += len(frame)
 
     def count_subscribers(self) -> int:
         """Take in who subscribed and who left. Returns how many were cut off."""

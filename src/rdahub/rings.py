@@ -65,6 +65,7 @@ class Rings:
             return newest
         if newest is not None and newest.next_index > newest.floor:
             self._older.append(_Kept(newest))
+        self.newest = newest = None  # so that its memory is free if `make_ring` has to let go of older ones
         self._interval_us = interval_us
         self.newest = self._make_ring(n_channels, self._history.rows(n_channels, interval_us), index)
         return self.newest

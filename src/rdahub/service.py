@@ -23,11 +23,13 @@ from rdahub.answers import Answers
 from rdahub.broker import Broker
 from rdahub.config import ServeSettings, recorder_address
 from rdahub.entrance import Entrance
+from rdahub.exporter import Exporter
+from rdahub.measures import BlockTimes, Losses
 from rdahub.recorder import RecorderLink, RecorderLost
 from rdahub.rings import History
 from rdahub.seldom import Seldom
 from rdahub.storage import Storage
-from rdahub.upstream import DISCONNECTED, Upstream
+from rdahub.upstream import DISCONNECTED, STALLED, Upstream
 from rdahub_client.waiting import Waiting
 from rdahub_client.wire import (
     End,
@@ -76,6 +78,7 @@ class Hub:
         self._said_lost, self._said_note = Seldom(log), Seldom(log)
         self._recorder_info: rda.Info | None = None
         self._impedances: rda.Impedances | None = None
+        self._times, self._losses = BlockTimes(), Losses()
         self._storage = Storage(settings.name, settings.shm_dir)
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
@@ -95,7 +98,14 @@ class Hub:
         self._publisher = self._entrance.publisher
         self.query_endpoint = self._entrance.questions.door.endpoint
         self.publish_endpoint = self._publisher.door.endpoint
-        self._storage.describe({"instance": self._instance, **self._entrance.describe()})
+        description = self._entrance.describe()
+        self._storage.describe({"instance": self._instance, **description})
+        try:
+            self._exporter = Exporter(settings, description) if settings.metrics else None
+        except BaseException:
+            self._entrance.close()
+            self._storage.close()
+            raise
         self._waiting = self._watch()
 
     # --- life ------------------------------------------------------------------------------------------
@@ -176,6 +186,8 @@ class Hub:
         self._link.close()
         self._storage.ring_bells()
         self._answer_last_questions()
+        if self._exporter is not None:
+            self._exporter.close()
         self._storage.close()
         self._entrance.close()
         self._wake.close()
@@ -248,10 +260,17 @@ class Hub:
             frames = self._broker.extend(block, received_ns, time.time_ns())
             self._storage.ring_bells()
             self._publisher.send(frames)
+            sent_ns = time.monotonic_ns()
         else:
-            self._publisher.send(self._broker.announce(block, received_ns, time.time_ns()))
-            self._broker.keep()
+            try:
+                self._publisher.send(self._broker.announce(block, received_ns, time.time_ns()))
+            finally:
+                sent_ns = time.monotonic_ns()
+                self._broker.keep()
+        self._times.block(received_ns, sent_ns, self._broker.segment, self._broker.next_index)
         self._upstream.data(received_ns * 1e-9)
+        if self._told_state == STALLED:
+            self._next_look = 0.0
 
     def _take(self, message: rda.Message) -> None:
         self._next_look = 0.0  # a state may have changed
@@ -288,6 +307,7 @@ class Hub:
     def _beat(self, state: str) -> None:
         broker = self._broker
         now_ns = time.monotonic_ns()
+        self._losses.note(broker.journal)  # before it forgets
         broker.prune(now_ns * 1e-9)
         segment = broker.segment
         beat = Heartbeat(
@@ -308,6 +328,8 @@ class Hub:
         self._storage.ring_bells()
         if self._entrance.beat():
             self._watch_anew()
+        if self._exporter is not None:
+            self._exporter.mind(now_ns * 1e-9)
 
     def _note_older(self) -> None:
         """Tell readers on this machine, who map the newest ring, of samples under earlier layouts."""
@@ -341,6 +363,7 @@ class Hub:
 
     def _statistics(self) -> dict[str, Any]:
         now = time.monotonic()
+        self._losses.note(self._broker.journal)
         last = self._broker.last_block
         info = self._recorder_info
         return {
@@ -358,6 +381,14 @@ class Hub:
             if self._impedances is None
             else {electrode.name: electrode.kohm for electrode in self._impedances.electrodes},
             "clients": self._publisher.subscribers + self._storage.local_readers,
+            "subscribers": self._publisher.subscribers,
+            "local_readers": self._storage.local_readers,
+            "published": {"frames": self._publisher.frames, "bytes": self._publisher.bytes},
+            "losses": self._losses.describe(),
+            "timings": {
+                "publish_delay": self._times.delay.describe(),
+                "recorder_jitter": self._times.jitter.describe(),
+            },
             "ages": {
                 "hub": now - self._started,
                 "block": None if last is None else now - last[0] * 1e-9,

@@ -47,6 +47,7 @@ class Storage:
                 ring = self._owner.create_ring(n_channels, rows, start)
             except SharedMemoryError as error:
                 if self.release():
+                    self._owner.give_up_ring()  # it is of the layout that was just let go of
                     continue
                 log.warning("%s", error)
                 rows //= 2

@@ -164,13 +164,17 @@ class Owner:
             before.unlink(missing_ok=True)
         return ring
 
+    def give_up_ring(self) -> None:
+        """Let the system have the newest ring's memory back when the last reader lets go of it too."""
+        if self._ring_path is not None:
+            self._ring_path.unlink(missing_ok=True)
+            self._ring_path = None
+
     def withdraw_ring(self) -> None:
         """There is no ring to share any more; readers are told by a generation that has no file."""
         self._generation += 1
         self._numbers[_GENERATION] = self._generation
-        if self._ring_path is not None:
-            self._ring_path.unlink(missing_ok=True)
-            self._ring_path = None
+        self.give_up_ring()
 
     def close(self) -> None:
         """Remove every file and let go of the name. Readers keep what they have mapped."""

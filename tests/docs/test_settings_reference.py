@@ -59,7 +59,8 @@ def section(title: str, model: type[CommonSettings]) -> str:
         if name in common:
             continue
         value = placeholder(name, field)
-        flag = value if name in {"hub", "folder"} else f"--{name.replace('_', '-')} {value}".strip()
+        positional = any("Positional" in str(each) for each in field.metadata)
+        flag = value if positional else f"--{name.replace('_', '-')} {value}".strip()
         variable = "" if name == "folder" else f"`RDAHUB_{name.upper()}`"  # always to be said
         key = "" if name in {"config", "folder"} else f"`{name}`"
         default = default_text(name, field)

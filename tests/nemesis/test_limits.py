@@ -111,6 +111,24 @@ def history_is_exact(client: Client, first: int, stop: int, n_channels: int) -> 
 # --- too little shared memory ---
 
 
+def test_a_new_layout_has_the_memory_of_the_old_one_where_there_is_not_enough_for_both(
+    recorder: ScriptedRecorder,
+) -> None:
+    with (
+        small_folder(16 * MIB) as folder,
+        hub(recorder.address, "--shm-dir", str(folder), "--history-bytes", "12MB") as server,
+    ):
+        recorder.start(n_channels=32)
+        recorder.blocks(100)
+        with joined(server) as client:
+            poll(lambda: client.last_sample == 2000, "all of the first layout")
+            recorder.start(n_channels=64)
+            recorder.blocks(100)
+            history_is_exact(client, 2000, 4000, 64)
+            assert client.info().history_seconds > 0.95 * 12e6 / (64 * 4) / 1000
+            assert "instead of" not in log_of(server)
+
+
 @pytest.mark.parametrize(("size", "shared"), [(1, False), (2, False), (8, True)])
 def test_with_little_shared_memory_the_history_is_shorter_or_private_and_exact(
     recorder: ScriptedRecorder, size: int, shared: bool

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from rdahub import limits
+from rdahub.cli import main
 from rdahub.logs import Logs
 from rdahub.seldom import Seldom
 
@@ -73,6 +77,76 @@ def test_a_stream_that_is_no_file_is_written_to(capsys: pytest.CaptureFixture[st
     log.warning("as seen by a notebook")
     logs.close()
     assert "as seen by a notebook" in capsys.readouterr().err
+
+
+# --- as JSON ---------------------------------------------------------------------------------------------
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_every_line_is_one_json_object_with_the_same_keys(capfd: pytest.CaptureFixture[str]) -> None:
+    logs = Logs("info", "json")
+    log.debug("not this")
+    log.info("Recorder %s: %d µV", "a\nb", 7)
+    log.warning('with "quotes"')
+    logs.close()
+    first, second = objects(capfd.readouterr().err)
+    assert first["message"] == "Recorder a\nb: 7 µV"
+    assert second["message"] == 'with "quotes"'
+    assert (first["level"], second["level"]) == ("info", "warning")
+    assert set(first) == set(second) == {"time", "level", "logger", "message"}
+    assert first["logger"] == "rdahub.test"
+    time = datetime.fromisoformat(first["time"])
+    assert time.utcoffset() == timedelta(0)
+    assert time <= datetime.fromisoformat(second["time"])
+
+
+def test_an_exception_stays_on_its_line(capfd: pytest.CaptureFixture[str]) -> None:
+    logs = Logs("info", "json")
+    try:
+        raise KeyError("deep")
+    except KeyError:
+        log.exception("an error of the hub's own")
+    log.info("next")
+    logs.close()
+    error, after = objects(capfd.readouterr().err)
+    assert error["level"] == "error"
+    assert error["message"] == "an error of the hub's own"
+    assert error["exception"].startswith("Traceback")
+    assert "KeyError: 'deep'" in error["exception"]
+    assert after["message"] == "next"
+
+
+def test_lost_lines_are_counted_in_json_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as pipe, os.fdopen(read, "rb") as other_end:
+        monkeypatch.setattr(sys, "stderr", pipe)
+        logs = Logs("info", "json")
+        sent = 5 * limits.LOG_LINES
+        for i in range(sent):
+            log.info("%d %s", i, "x" * 200)
+        got = b""
+        while b'"last"' not in got:
+            log.info("last")
+            got += other_end.read1(1 << 20)
+        written = got[: got.rfind(b"\n")].decode()
+        logs.close()
+    lines = [line["message"] for line in objects(written)]
+    dropped = sum(int(line.split()[0][1:]) for line in lines if "were dropped" in line)
+    assert dropped > 0
+    assert sum("xxx" in line for line in lines) + dropped >= sent
+
+
+def test_the_last_word_of_a_command_is_json_too(capfd: pytest.CaptureFixture[str]) -> None:
+    command = ["status", "127.0.0.1:1", "--timeout=50ms"]
+    assert main([*command, "--log-format=json"]) == 2
+    (line,) = objects(capfd.readouterr().err)
+    assert line["level"] == "error"
+    assert "no hub answers" in line["message"]
+    assert main(command) == 2
+    assert capfd.readouterr().err.startswith("rdahub status: no hub answers")
 
 
 class Clock:

@@ -7,7 +7,7 @@ import contextlib
 import signal
 
 from rdahub import simulator
-from rdahub.config import SettingError, SimSettings
+from rdahub.config import CommonSettings, SettingError, SimSettings
 
 
 def run(settings: SimSettings) -> int:
@@ -18,7 +18,7 @@ def run(settings: SimSettings) -> int:
 
 async def _run(settings: SimSettings) -> None:
     task = asyncio.create_task(
-        simulator.run(ready=_announce, **settings.model_dump(exclude={"config", "log_level"}))
+        simulator.run(ready=_announce, **settings.model_dump(exclude=set(CommonSettings.model_fields)))
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C comes as KeyboardInterrupt

@@ -61,6 +61,7 @@ _PLACEHOLDERS: Final = {
     "config": "FILE",
     "recorder": "HOST[:PORT]",
     "query": "ENDPOINT",
+    "metrics": "HOST:PORT",
     "publish": "ENDPOINT",
     "history": "DURATION",
     "seconds": "DURATION",
@@ -78,6 +79,8 @@ _PLACEHOLDERS: Final = {
     "curve_key": "FILE",
     "curve_clients": "FOLDER",
     "server_key": "FILE",
+    "listen": "HOST:PORT",
+    "token_file": "FILE",
 }
 
 
@@ -128,7 +131,8 @@ class _Help(RawDescriptionHelpFormatter):
                 action.metavar = placeholder(name, field) or None
                 default = default_text(name, field)
                 action.help = (field.description or "").replace("%", "%%") + (default and f" [{default}]")
-        return sorted(actions, key=lambda action: action.dest in {"config", "log_level", "log-level"})
+        common = CommonSettings.model_fields
+        return sorted(actions, key=lambda action: action.dest.replace("-", "_") in common)
 
 
 def _explain(error: Any) -> str:

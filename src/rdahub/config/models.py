@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from rdahub.endpoints import beside
+from rdahub.viewer.access import needs_token, read_token
 from rdahub_client.address import query_endpoint
 from rdahub_client.keys import ClientKeys, client_keys, read_public, read_secret
 from rdahub_client.shared import default_directory
@@ -71,6 +72,14 @@ def recorder_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def listen_address(text: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT`` to listen on; port 0 takes a free one."""
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):(\d{1,5})", text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(f"an address to listen on is HOST:PORT, not {text!r}")
+    return match[1].strip("[]"), int(match[2])
+
+
 class CommonSettings(BaseSettings):
     """What every command takes."""
 
@@ -89,6 +98,9 @@ class CommonSettings(BaseSettings):
 
     config: Path | None = Field(None, description="TOML file with settings; keys are flags with '_' for '-'")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="lines for people, or one JSON object per line"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -125,6 +137,16 @@ class ServeSettings(CommonSettings):
         None, description="folder of the .key files of clients that are let in; may change at any time"
     )
     insecure: bool = Field(False, description="allow addresses other than loopback without encryption")
+    metrics: str | None = Field(
+        None, description="HOST:PORT of an endpoint for Prometheus; none by default, port 0 takes a free one"
+    )
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, value: str | None) -> str | None:
+        if value is not None:
+            listen_address(value)
+        return value
 
     @field_validator("recorder")
     @classmethod
@@ -198,8 +220,9 @@ class _HubSettings(CommonSettings):
 
     @field_validator("hub")
     @classmethod
-    def _check_hub(cls, value: str) -> str:
-        query_endpoint(value)
+    def _check_hub(cls, value: str | None) -> str | None:
+        if value is not None:
+            query_endpoint(value)
         return value
 
     @model_validator(mode="after")
@@ -221,11 +244,71 @@ with warnings.catch_warnings():
 
         json: bool = Field(False, description="print one JSON object")  # type: ignore[assignment]
 
+    class BenchSettings(_HubSettings):
+        """Measure how fast a hub is on these machines, and where the time goes."""
+
+        hub: CliPositionalArg[str | None] = Field(  # type: ignore[assignment]
+            None, description="query address of a running hub; without it simulator and hub are started here"
+        )
+        channels: int = Field(32, description="channels of the simulator, without HUB", ge=1)
+        rate: float = Field(
+            1000.0, description="samples per second of the simulator, without HUB", gt=0, allow_inf_nan=False
+        )
+        block: int = Field(20, description="samples per block of the simulator, without HUB", ge=1)
+        seconds: Seconds = Field(10.0, description="how long live blocks are timed, with each kind of client")
+        local: bool = Field(
+            True, description="time LocalClient too, if the hub is on this machine; --no-local does not"
+        )
+        shm_dir: Path = Field(
+            default_factory=default_directory,
+            description="folder of the hub's shared memory, for LocalClient",
+        )
+        json: bool = Field(False, description="print one JSON object")  # type: ignore[assignment]
+
+        @model_validator(mode="after")
+        def _check_simulator(self) -> BenchSettings:
+            for name in ("channels", "rate", "block"):
+                # A value equal to its default cannot be told from one not given, and does no harm.
+                if self.hub is not None and getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"--{name} has no meaning with a running hub, whose Recorder decides")
+            return self
+
 
 class WatchSettings(_HubSettings):
     """Show a hub live in the terminal; Ctrl-C ends it."""
 
     seconds: Seconds | None = Field(None, description="end after this long; endless if not given")
+
+
+class ViewSettings(_HubSettings):
+    """Show a hub live in a browser; Ctrl-C ends it."""
+
+    listen: str = Field("127.0.0.1:5580", description="HOST:PORT of the page; port 0 takes a free one")
+    token_file: Path | None = Field(
+        None, description="file with a word that browsers must show, as ?token=; needed beyond loopback"
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        listen_address(value)
+        return value
+
+    @field_validator("token_file")
+    @classmethod
+    def _check_token_file(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_token(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_token(self) -> ViewSettings:
+        if self.token_file is None and needs_token(listen_address(self.listen)[0]):
+            raise ValueError(
+                f"--listen {self.listen} can be reached from the network; "
+                "say with --token-file what a browser must show"
+            )
+        return self
 
 
 class DumpSettings(_HubSettings):
@@ -246,6 +329,29 @@ class DumpSettings(_HubSettings):
         if self.output.suffix not in {".npy", ".npz", ".vhdr"}:
             raise ValueError(f"--output {self.output}: the name must end in .npy, .npz or .vhdr")
         return self
+
+
+class DoctorSettings(_HubSettings):
+    """Look whether Recorder, network, memory, clock and hub are as they should be, and say what to do."""
+
+    recorder: CliPositionalArg[str | None] = Field(
+        None, description="HOST[:PORT] of the Recorder; without it only this machine and a hub are looked at"
+    )
+    hub: str = Field("127.0.0.1:5570", description="query address of the hub, if one should be running")
+    seconds: Seconds = Field(5.0, description="how long the Recorder's blocks are looked at")
+    history: Seconds = Field(600.0, description="the hub's --history, to see whether memory is enough")
+    history_bytes: ByteSize = Field(ByteSize(1 << 30), description="the hub's --history-bytes", gt=0)
+    shm_dir: Path = Field(
+        default_factory=default_directory,
+        description="folder of the shared memory; by default /dev/shm or else the temporary folder",
+    )
+
+    @field_validator("recorder")
+    @classmethod
+    def _check_recorder(cls, value: str | None) -> str | None:
+        if value is not None:
+            recorder_address(value)
+        return value
 
 
 class KeygenSettings(CommonSettings):
@@ -271,6 +377,9 @@ COMMANDS: Final[dict[str, type[CommonSettings]]] = {
     "sim": SimSettings,
     "status": StatusSettings,
     "watch": WatchSettings,
+    "view": ViewSettings,
     "dump": DumpSettings,
+    "bench": BenchSettings,
+    "doctor": DoctorSettings,
     "keygen": KeygenSettings,
 }
