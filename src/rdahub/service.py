@@ -2,7 +2,7 @@
 
 Rule: it moves bytes and time and decides nothing; the Recorder is drained first, always. One thread.
 A block's path: `recorder` -> `broker.extend` (index, ring, frame) -> publish socket.
-A question's path: query socket -> `questions` (decoded, in its turn) -> `answers` -> query socket.
+A question's path: query socket -> `questions` (decoded, in its turn) -> `about`, `answers` -> query socket.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from importlib.metadata import version
-from typing import Any, Final
 
 from rdahub import limits, rda
-from rdahub.answers import Answers
+from rdahub.about import About
 from rdahub.broker import Broker
 from rdahub.config import ServeSettings, recorder_address
 from rdahub.entrance import Entrance
 from rdahub.exporter import Exporter
-from rdahub.measures import BlockTimes, Losses
 from rdahub.recorder import RecorderLink, RecorderLost
 from rdahub.rings import History
 from rdahub.seldom import Seldom
@@ -34,20 +31,13 @@ from rdahub_client.waiting import Waiting
 from rdahub_client.wire import (
     End,
     Heartbeat,
-    InfoRequest,
-    PingRequest,
-    Request,
-    StatsRequest,
     encode_end,
     encode_heartbeat,
-    encode_reply,
 )
 
 __all__ = ["Hub"]
 
 log = logging.getLogger(__name__)
-
-_VERSION: Final = version("rdahub")
 
 
 class Hub:
@@ -73,12 +63,8 @@ class Hub:
         self._behind = False
         self._told_state = DISCONNECTED
         self._next_beat = self._next_look = 0.0
-        self._started = time.monotonic()
         self._said = Seldom(log, limits.RECORDER_LINES)
         self._said_lost, self._said_note = Seldom(log), Seldom(log)
-        self._recorder_info: rda.Info | None = None
-        self._impedances: rda.Impedances | None = None
-        self._times, self._losses = BlockTimes(), Losses()
         self._storage = Storage(settings.name, settings.shm_dir)
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
@@ -89,13 +75,13 @@ class Hub:
             self._instance, History(settings.history, settings.history_bytes), self._storage.make_ring
         )
         self._storage.release = self._broker.rings.release
-        self._answers = Answers(self._broker)
+        self._about = About(settings, self._broker, self._upstream, self._storage)
         try:
-            self._entrance = Entrance(settings, self._answer, self._answers.refuse, self._broker.counters)
+            self._entrance = Entrance(settings, self._about.answer, self._about.refuse, self._broker.counters)
         except BaseException:
             self._storage.close()
             raise
-        self._publisher = self._entrance.publisher
+        self._publisher = self._about.publisher = self._entrance.publisher
         self.query_endpoint = self._entrance.questions.door.endpoint
         self.publish_endpoint = self._publisher.door.endpoint
         description = self._entrance.describe()
@@ -163,7 +149,7 @@ class Hub:
 
     def _look_after(self, now: float) -> None:
         """Whatever goes by the clock, or by news of the Recorder."""
-        state = self._state(now)
+        state = self._about.state(now)
         if state != self._told_state or now >= self._next_beat:
             if state != self._told_state:
                 self._said.tell(f"Recorder {self.settings.recorder}: {state}")
@@ -267,7 +253,7 @@ class Hub:
             finally:
                 sent_ns = time.monotonic_ns()
                 self._broker.keep()
-        self._times.block(received_ns, sent_ns, self._broker.segment, self._broker.next_index)
+        self._about.times.block(received_ns, sent_ns, self._broker.segment, self._broker.next_index)
         self._upstream.data(received_ns * 1e-9)
         if self._told_state == STALLED:
             self._next_look = 0.0
@@ -289,10 +275,10 @@ class Hub:
             case rda.NewState(state):
                 self._upstream.recorder_state = state
             case rda.Info():
-                self._recorder_info = message
+                self._about.recorder = message
                 self._broker.set_units(message.units)
             case rda.Impedances():
-                self._impedances = message
+                self._about.impedances = message
             case rda.Note():
                 self._broker.counters.notes += 1
                 self._said_note.warn(f"the Recorder's stream, byte {message.offset}: {message.text}")
@@ -301,13 +287,10 @@ class Hub:
 
     # --- timers ----------------------------------------------------------------------------------------
 
-    def _state(self, now: float) -> str:
-        return self._upstream.state(now, self._broker.block_seconds)
-
     def _beat(self, state: str) -> None:
         broker = self._broker
         now_ns = time.monotonic_ns()
-        self._losses.note(broker.journal)  # before it forgets
+        self._about.losses.note(broker.journal)  # before it forgets
         broker.prune(now_ns * 1e-9)
         segment = broker.segment
         beat = Heartbeat(
@@ -334,63 +317,3 @@ class Hub:
     def _note_older(self) -> None:
         """Tell readers on this machine, who map the newest ring, of samples under earlier layouts."""
         self._storage.note_older(self._broker.first_available if self._broker.rings.has_older else None)
-
-    # --- questions -------------------------------------------------------------------------------------
-
-    def _answer(self, request: Request) -> bytes:
-        match request:
-            case InfoRequest():
-                return encode_reply(request.id, {"ok": True, **self._info()})
-            case PingRequest():
-                clocks = {"monotonic_ns": time.monotonic_ns(), "wall_ns": time.time_ns()}
-                return encode_reply(request.id, {"ok": True, **self._broker.holdings(), **clocks})
-            case StatsRequest():
-                return encode_reply(request.id, {"ok": True, **self._statistics()})
-            case _:
-                return self._answers.answer(request)
-
-    def _info(self) -> dict[str, Any]:
-        tcp = self.publish_endpoint.startswith("tcp://")
-        return {
-            **self._answers.describe(),
-            "name": self.settings.name,
-            "version": _VERSION,
-            "state": self._state(time.monotonic()),
-            "recorder": self.settings.recorder,
-            "publish": self.publish_endpoint,
-            "publish_port": int(self.publish_endpoint.rpartition(":")[2]) if tcp else None,
-        }
-
-    def _statistics(self) -> dict[str, Any]:
-        now = time.monotonic()
-        self._losses.note(self._broker.journal)
-        last = self._broker.last_block
-        info = self._recorder_info
-        return {
-            **self._answers.statistics(),
-            "name": self.settings.name,
-            "version": _VERSION,
-            "state": self._state(now),
-            "recorder": {
-                "address": self.settings.recorder,
-                "state": self._upstream.recorder_state,
-                "version": None if info is None else info.version,
-                "error": self._upstream.last_error,
-            },
-            "impedances": None
-            if self._impedances is None
-            else {electrode.name: electrode.kohm for electrode in self._impedances.electrodes},
-            "clients": self._publisher.subscribers + self._storage.local_readers,
-            "subscribers": self._publisher.subscribers,
-            "local_readers": self._storage.local_readers,
-            "published": {"frames": self._publisher.frames, "bytes": self._publisher.bytes},
-            "losses": self._losses.describe(),
-            "timings": {
-                "publish_delay": self._times.delay.describe(),
-                "recorder_jitter": self._times.jitter.describe(),
-            },
-            "ages": {
-                "hub": now - self._started,
-                "block": None if last is None else now - last[0] * 1e-9,
-            },
-        }

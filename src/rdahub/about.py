@@ -1,0 +1,122 @@
+"""What the hub says of itself when it is asked: who it is, what time it is there, how it is.
+
+Rule: it looks at the other rooms and changes nothing. Answers about the recording are `answers`'.
+Not here: sockets and turns (`questions`), what is measured (`measures`).
+"""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import version
+from typing import Any, Final
+
+from rdahub import rda
+from rdahub.answers import Answers
+from rdahub.broker import Broker
+from rdahub.config import ServeSettings
+from rdahub.measures import BlockTimes, Losses
+from rdahub.publisher import Publisher
+from rdahub.storage import Storage
+from rdahub.upstream import Upstream
+from rdahub_client.wire import InfoRequest, PingRequest, Request, StatsRequest, encode_reply
+
+__all__ = ["About"]
+
+_VERSION: Final = version("rdahub")
+
+
+class About:
+    """Answers to all requests; those about the recording are handed on.
+
+    Attributes
+    ----------
+    times, losses : BlockTimes, Losses
+        What the loop measures.
+    recorder : rda.Info or None
+    impedances : rda.Impedances or None
+        What the Recorder said of itself last.
+    publisher : Publisher or None
+        Set before the first question can come.
+    """
+
+    def __init__(self, settings: ServeSettings, broker: Broker, upstream: Upstream, storage: Storage) -> None:
+        self.times, self.losses = BlockTimes(), Losses()
+        self.recorder: rda.Info | None = None
+        self.impedances: rda.Impedances | None = None
+        self.publisher: Publisher | None = None
+        self._settings = settings
+        self._answers = Answers(broker)
+        self._broker = broker
+        self._upstream = upstream
+        self._storage = storage
+        self._started = time.monotonic()
+
+    def state(self, now: float) -> str:
+        """The Recorder's state as users see it."""
+        return self._upstream.state(now, self._broker.block_seconds)
+
+    def answer(self, request: Request) -> bytes:
+        """The answer to a request, as one frame."""
+        match request:
+            case InfoRequest():
+                return encode_reply(request.id, {"ok": True, **self._info()})
+            case PingRequest():
+                clocks = {"monotonic_ns": time.monotonic_ns(), "wall_ns": time.time_ns()}
+                return encode_reply(request.id, {"ok": True, **self._broker.holdings(), **clocks})
+            case StatsRequest():
+                return encode_reply(request.id, {"ok": True, **self._statistics()})
+            case _:
+                return self._answers.answer(request)
+
+    def refuse(self, request_id: int, code: str, message: str) -> bytes:
+        """A named error as an answer."""
+        return self._answers.refuse(request_id, code, message)
+
+    def _info(self) -> dict[str, Any]:
+        publish = "" if self.publisher is None else self.publisher.door.endpoint
+        tcp = publish.startswith("tcp://")
+        return {
+            **self._answers.describe(),
+            "name": self._settings.name,
+            "version": _VERSION,
+            "state": self.state(time.monotonic()),
+            "recorder": self._settings.recorder,
+            "publish": publish,
+            "publish_port": int(publish.rpartition(":")[2]) if tcp else None,
+        }
+
+    def _statistics(self) -> dict[str, Any]:
+        now = time.monotonic()
+        self.losses.note(self._broker.journal)
+        last, publisher = self._broker.last_block, self.publisher
+        subscribers = 0 if publisher is None else publisher.subscribers
+        impedances = None if self.impedances is None else self.impedances.electrodes
+        return {
+            **self._answers.statistics(),
+            "name": self._settings.name,
+            "version": _VERSION,
+            "state": self.state(now),
+            "recorder": {
+                "address": self._settings.recorder,
+                "state": self._upstream.recorder_state,
+                "version": None if self.recorder is None else self.recorder.version,
+                "error": self._upstream.last_error,
+            },
+            "impedances": None if impedances is None else {each.name: each.kohm for each in impedances},
+            "clients": subscribers + self._storage.local_readers,
+            "subscribers": subscribers,
+            "local_readers": self._storage.local_readers,
+            "published": {
+                "frames": 0 if publisher is None else publisher.frames,
+                "bytes": 0 if publisher is None else publisher.bytes,
+            },
+            "losses": self.losses.describe(),
+            "timings": {
+                "publish_delay": self.times.delay.describe(),
+                "recorder_jitter": self.times.jitter.describe(),
+            },
+            "ages": {
+                "hub": now - self._started,
+                "block": None if last is None else now - last[0] * 1e-9,
+            },
+        }
