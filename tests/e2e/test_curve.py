@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -235,7 +235,8 @@ class Bare:
         self.told: list[dict[str, Any]] = []
         self.socket.connect(endpoint)
         if kind == zmq.DEALER:
-            self.socket.send(encode_request(InfoRequest(), 1), zmq.DONTWAIT)
+            with suppress(zmq.Again):  # refused already
+                self.socket.send(encode_request(InfoRequest(), 1), zmq.DONTWAIT)
 
     def events(self) -> list[int]:
         while self.monitor.poll(0):

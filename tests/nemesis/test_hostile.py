@@ -257,7 +257,10 @@ def test_commands_and_flags_that_no_peer_sends_end_nothing(siege: Siege) -> None
     ):
         for sent in strange:
             for k in range(3):
-                connection = shake_hands(port_of(endpoint), kind)
+                try:
+                    connection = shake_hands(port_of(endpoint), kind)
+                except ConnectionError:  # taken for the one before, which had the same descriptor at the hub
+                    connection = shake_hands(port_of(endpoint), kind)
                 connection.sendall(sent)
                 (reset if k % 2 else type(connection).close)(connection)
     siege.settle()
