@@ -14,11 +14,11 @@ from rdahub import rda
 from rdahub.answers import Answers
 from rdahub.broker import Broker
 from rdahub.config import ServeSettings
-from rdahub.measures import BlockTimes, Losses
+from rdahub.measures import BlockTimes, Losses, Readers
 from rdahub.publisher import Publisher
 from rdahub.storage import Storage
 from rdahub.upstream import Upstream
-from rdahub_client.wire import InfoRequest, PingRequest, Request, StatsRequest, encode_reply
+from rdahub_client.wire import HereRequest, InfoRequest, PingRequest, Request, StatsRequest, encode_reply
 
 __all__ = ["About"]
 
@@ -40,7 +40,7 @@ class About:
     """
 
     def __init__(self, settings: ServeSettings, broker: Broker, upstream: Upstream, storage: Storage) -> None:
-        self.times, self.losses = BlockTimes(), Losses()
+        self.times, self.losses, self._readers = BlockTimes(), Losses(), Readers()
         self.recorder: rda.Info | None = None
         self.impedances: rda.Impedances | None = None
         self.publisher: Publisher | None = None
@@ -55,9 +55,13 @@ class About:
         """The Recorder's state as users see it."""
         return self._upstream.state(now, self._broker.block_seconds)
 
-    def answer(self, request: Request) -> bytes:
-        """The answer to a request, as one frame."""
+    def answer(self, request: Request) -> bytes | None:
+        """The answer to a request, as one frame; None if it wants none."""
         match request:
+            case HereRequest(instance=instance, name=name, next_index=index):
+                behind = self._broker.next_index - index if instance == self._broker.instance else None
+                self._readers.note(name, behind, time.monotonic())
+                return None
             case InfoRequest():
                 return encode_reply(request.id, {"ok": True, **self._info()})
             case PingRequest():
@@ -106,6 +110,7 @@ class About:
             "clients": subscribers + self._storage.local_readers,
             "subscribers": subscribers,
             "local_readers": self._storage.local_readers,
+            "readers": self._readers.describe(now),
             "published": {
                 "frames": 0 if publisher is None else publisher.frames,
                 "bytes": 0 if publisher is None else publisher.bytes,

@@ -59,7 +59,7 @@ class Entrance:
     def __init__(
         self,
         settings: ServeSettings,
-        answer: Callable[[Request], bytes],
+        answer: Callable[[Request], bytes | None],
         refuse: Callable[[int, str, str], bytes],
         counters: Counters,
     ) -> None:

@@ -14,11 +14,13 @@ from typing import Any, Final
 from rdahub_client.journal import Journal
 from rdahub_client.records import Gap, Segment, SegmentEnd
 
-__all__ = ["BlockTimes", "Histogram", "Losses", "Ranges"]
+__all__ = ["BlockTimes", "Histogram", "Losses", "Ranges", "Readers"]
 
 _PUBLISH_DELAY: Final = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 1.0)
 _JITTER: Final = (2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _AGE: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 3600.0)
+_READERS: Final = 256  # told of; more are not kept
+_SILENT: Final = 30.0  # s after which a reader that says nothing any more is forgotten
 _RECORDS: Final = 4096  # looked through at a time
 
 
@@ -128,3 +130,21 @@ class Ranges:
     def describe(self) -> dict[str, Any]:
         """Pages, their bytes, and how old the first sample of each was."""
         return {"pages": self._pages, "bytes": self._bytes, "age": self._age.describe()}
+
+
+class Readers:
+    """Who reads, and how far behind each was when it last said so: when it last looked for new samples."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[int | None, float]] = {}
+
+    def note(self, name: str, behind: int | None, now: float) -> None:
+        """A reader said how far it is. `behind` is in samples; None for another instance's."""
+        if name in self._said or len(self._said) < _READERS:
+            self._said[name] = (behind, now)
+
+    def describe(self, now: float) -> list[dict[str, Any]]:
+        """Those heard of lately, the furthest behind first."""
+        self._said = {name: said for name, said in self._said.items() if now - said[1] < _SILENT}
+        order = sorted(self._said.items(), key=lambda item: (-(item[1][0] or 0), item[0]))
+        return [{"name": name, "behind": behind, "age": now - then} for name, (behind, then) in order]

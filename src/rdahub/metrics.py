@@ -115,6 +115,13 @@ METRICS: Final = (
     ),
     _Metric("gauge", "clients", "Readers of blocks, by the way they come",
             lambda stats: {"network": stats["subscribers"], "local": stats["local_readers"]}, "way"),
+    _Metric(
+        "gauge", "reader_behind_samples", "How far behind a reader was when it last looked for samples",
+        lambda stats: {
+            each["name"]: each["behind"] for each in stats["readers"] if each["behind"] is not None
+        },
+        "reader",
+    ),
     _Metric("gauge", "history_seconds", "What the history has room for",
             lambda stats: stats["history_seconds"]),
     _Metric("gauge", "held_seconds", "What it holds now", _held_seconds),

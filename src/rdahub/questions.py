@@ -48,7 +48,7 @@ class Questions:
     ----------
     door : Door
     answer : callable
-        ``answer(request)`` gives the reply's frame.
+        ``answer(request)`` gives the reply's frame, or None if the request wants none.
     refuse : callable
         ``refuse(id, code, message)`` gives the frame of a refusal.
     counters : Counters
@@ -57,7 +57,7 @@ class Questions:
     def __init__(
         self,
         door: Door,
-        answer: Callable[[Request], bytes],
+        answer: Callable[[Request], bytes | None],
         refuse: Callable[[int, str, str], bytes],
         counters: Counters,
     ) -> None:
@@ -107,11 +107,12 @@ class Questions:
             return
         question = self._turns.next()
         try:
-            reply = self._answer(question.request)
+            reply: bytes | None = self._answer(question.request)
         except Exception:
             log.exception("an error of the hub's own")
             reply = self._refuse(question.request.id, "INTERNAL", "the hub failed on this; see its log")
-        self._send(question.envelope, reply)
+        if reply is not None:
+            self._send(question.envelope, reply)
 
     def _send(self, envelope: list[bytes], reply: bytes) -> None:
         try:

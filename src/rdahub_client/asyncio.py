@@ -291,6 +291,7 @@ class AsyncClient:
 
     async def _listen(self, deadline: float | None) -> Heard:
         client = self._client
+        client._tell_where(client._query, client._heard)
         while client.is_streaming and client._sub is not None:
             if (message := client._receive()) is not None:
                 return message

@@ -219,6 +219,7 @@ class Client(Reader):
         return private_ring(self._buffer_size, n_channels, start)
 
     def _listen(self, deadline: float | None) -> Heard:
+        self._tell_where(self._query, self._heard)
         while self._sub is not None and self._waiting is not None:
             until = self._overdue if deadline is None else min(deadline, self._overdue)
             if not (ready := is_readable(self._sub)) and until > 0:

@@ -112,6 +112,7 @@ class LocalClient(Reader):
         return attachment is not None and attachment.instance == self._timeline.instance
 
     def _listen(self, deadline: float | None) -> Heard:
+        self._tell_where(self._query, self._heard)
         while True:
             attachment = self._attachment
             if attachment is None:

@@ -169,6 +169,12 @@ class QuerySocket:
         self._ask_ahead(request, reply)
         return reply
 
+    def tell(self, request: Request) -> None:
+        """Say something that is not answered, if the hub is known to be there."""
+        if self._socket is not None and self._monitor is None:
+            with contextlib.suppress(zmq.Again):
+                self._socket.send(encode_request(request, next(self._ids)), zmq.DONTWAIT)
+
     def _ask_ahead(self, request: Request, reply: Reply) -> None:
         """Have the hub make a range's next page while this one is put to use: it is asked for next."""
         if not isinstance(request, RangeRequest):

@@ -8,24 +8,36 @@ Not here: deciding anything (`timeline`, `verbs`), sockets (`blocking`), shared 
 from __future__ import annotations
 
 import operator
+import os
+import socket
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from rdahub_client.errors import AuthError, HubLost, HubUnreachable, NotStreaming, RdaHubError
 from rdahub_client.holdings import Window
+from rdahub_client.query import QuerySocket
 from rdahub_client.records import Event, Float32, Gap, Marker, Segment
 from rdahub_client.streams import Cursor, Streams
 from rdahub_client.timeline import Timeline
 from rdahub_client.verbs import Heard, Listen, Verb, Verbs
-from rdahub_client.wire import Info, InfoRequest, Reply, Request
+from rdahub_client.wire import HereRequest, Info, InfoRequest, Reply, Request
 
 __all__ = ["SILENCE", "Reader"]
 
 Result = TypeVar("Result")
+
+
+def _program() -> str:
+    arguments = getattr(sys, "argv", None) or [""]  # inside another program there may be none
+    return Path(arguments[0]).name[:40] or "python"
+
 
 REQUEST_TIMEOUT: Final = 5.0
 """Seconds until a hub that does not answer a request for data counts as lost."""
@@ -35,6 +47,10 @@ SILENCE: Final = 2.0
 """Seconds without any sign of the hub (there are two a second at least) until it is asked if it is there.
 With the probe above, a dead hub is noticed after 3 s."""
 _EVER: Final = 1e9  # s
+TELL: Final = 5.0
+"""Seconds between two words to the hub of how far this reader is."""
+_NUMBERS: Final = count(1)
+_PROGRAM: Final = f"{_program()}@{socket.gethostname()[:40]}:{os.getpid()}"
 
 
 def as_index(value: object) -> int:
@@ -84,6 +100,8 @@ class Reader(ABC):
         self._verbs = Verbs(self._timeline, backlog)
         self._streams = Streams(self._verbs)
         self._streaming = False
+        self._name = f"{_PROGRAM}.{next(_NUMBERS)}"
+        self._tell_at = 0.0
 
     # --- what a shell supplies -----------------------------------------------------------------------
 
@@ -342,6 +360,14 @@ class Reader(ABC):
         return self._timeline.held(start, stop)
 
     # --- driving -------------------------------------------------------------------------------------
+
+    def _tell_where(self, query: QuerySocket | None, now: float) -> None:
+        """Let the hub's status show how far behind this reader is; nothing depends on it."""
+        timeline = self._timeline
+        if now < self._tell_at or query is None or not timeline.instance:
+            return
+        self._tell_at = now + TELL
+        query.tell(HereRequest(instance=timeline.instance, name=self._name, next_index=timeline.next_index))
 
     def _refresh(self) -> None:
         """Take in what has come. Who is told an index by what follows is told one of the present instance."""

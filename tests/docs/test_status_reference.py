@@ -63,6 +63,8 @@ def statuses(start_simulator: Callable[..., Any]) -> list[dict[str, Any]]:
                     client.start_streaming()
                     assert client.wait(0, 50, timeout=30) is not None
                     assert client.read(0, 40).shape[0] == 40
+                    client._tell_at = 0.0
+                    client.wait(10**6, 10**6 + 1, timeout=0.1)
             command = Child("status", server.query, "--json")
             try:
                 command.finish()

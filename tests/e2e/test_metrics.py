@@ -152,9 +152,11 @@ def test_with_keys_the_endpoint_still_knows_its_hub(tmp_path: Path) -> None:
 
 def exported() -> dict[str, tuple[str, set[str]]]:
     """Every metric there can be: name without suffix -> type, labels."""
-    with simulator() as sim, hub(sim.rda, *ANY_PORT) as server:
+    with simulator() as sim, hub(sim.rda, *ANY_PORT) as server, LocalClient(server.name) as reader:
         url = address(server)
-        until(url, lambda values: of(values, "blocks_total") > 0)
+        reader.start_streaming(timeout=PATIENCE)
+        assert reader.poll(1, timeout=PATIENCE) is not None
+        until(url, lambda values: any("reader_behind" in name for name in values))
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310
             families = list(text_string_to_metric_families(answer.read().decode()))
     return {

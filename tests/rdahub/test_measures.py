@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rdahub.measures import BlockTimes, Histogram, Losses, Ranges
+from rdahub.measures import BlockTimes, Histogram, Losses, Ranges, Readers
 from rdahub_client.journal import Journal
 from rdahub_client.records import Gap, Marker, Segment, SegmentEnd, SegmentStart
 
@@ -117,3 +117,26 @@ def test_ranges_tell_how_far_behind_they_were() -> None:
     assert round(age["sum"], 9) == 100.1
     steps = dict(zip([*age["bounds"], None], age["counts"], strict=True))
     assert {bound for bound, count in steps.items() if count} == {0.1, 300.0}
+
+
+def test_readers_are_told_the_slowest_first_and_forgotten_when_silent() -> None:
+    readers = Readers()
+    readers.note("a", 5, 100.0)
+    readers.note("b", 7, 101.0)
+    readers.note("c", None, 102.0)
+    readers.note("a", 9, 110.0)
+    told = readers.describe(112.0)
+    assert [(each["name"], each["behind"], each["age"]) for each in told] == [
+        ("a", 9, 2.0), ("b", 7, 11.0), ("c", None, 10.0),
+    ]  # fmt: skip
+    assert [each["name"] for each in readers.describe(131.5)] == ["a", "c"]
+    assert readers.describe(200.0) == []
+
+
+def test_no_more_readers_are_kept_than_anybody_would_look_at() -> None:
+    readers = Readers()
+    for number in range(1000):
+        readers.note(str(number), 0, 1.0)
+    readers.note("0", 3, 2.0)
+    assert len(readers.describe(2.0)) == 256
+    assert readers.describe(2.0)[0]["name"] == "0"

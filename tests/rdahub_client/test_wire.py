@@ -28,6 +28,7 @@ from rdahub_client.wire import (
     Events,
     EventsRequest,
     Heartbeat,
+    HereRequest,
     Info,
     InfoRequest,
     MarkersRequest,
@@ -65,7 +66,10 @@ def comparable(value: Any) -> Any:
         return [comparable(item) for item in value]
     if isinstance(value, Reply):
         return value.id, value.header, comparable(value.samples)
-    if isinstance(value, BlockMessage | Records | Page):
+    if isinstance(value, BlockMessage):  # its rows are an array, or bytes of the frame
+        known = [field.name for field in fields(value) if field.name not in {"data", "n_channels"}]
+        return BlockMessage, [comparable(getattr(value, name)) for name in (*known, "samples")]
+    if isinstance(value, Records | Page):
         return type(value), [comparable(getattr(value, field.name)) for field in fields(value)]
     return value
 
@@ -87,6 +91,7 @@ SAMPLES = from_bits(*BITS, n_channels=3)
 
 PUBLISHED: dict[str, Message] = {
     "block": BlockMessage(INSTANCE, 3, 2**32, 2**32 - 1, 5, 6, 9, [STIMULUS, EARLY], SAMPLES),
+    "block_without_markers": BlockMessage("0123456789abcdef", 3, 2**32, 2**32 - 1, 5, 6, 9, [], SAMPLES),
     "block_without_rows": BlockMessage(INSTANCE, 3, 8, 0, 5, 6, 9, [STIMULUS], np.empty((0, 2), np.float32)),
     "segment_start": Records(INSTANCE, 4, [SegmentStart(OPEN)]),
     "segment_end": Records(INSTANCE, 3, [SegmentEnd(ENDED, "counter")]),
@@ -105,6 +110,7 @@ REQUESTS: dict[str, wire.Request] = {
     "range_of_instance": RangeRequest(id=5, instance=INSTANCE, start=2**53 + 1, stop=2**53 + 2),
     "markers": MarkersRequest(id=6, instance=INSTANCE, start=1, stop=2, skip=3),
     "events": EventsRequest(id=7, seq=8),
+    "here": HereRequest(id=9, instance=INSTANCE, name="reader.py@lab:1.1", next_index=2**40),
 }
 PAGE = Page(INSTANCE, 3, 2**32, 2**32 + 4, 17, 2**33, SAMPLES)
 HOLDINGS = {"instance": INSTANCE, "first_available": 17, "next_index": 2**33}
@@ -280,6 +286,8 @@ def samples(draw: st.DrawFn) -> Float32:
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(BlockMessage, text, index, index, int64, int64, int64, index, st.lists(markers, max_size=3),
               samples()),
+    st.builds(BlockMessage, st.text("abc0", min_size=15, max_size=17), index, index, int64, int64, int64,
+              index, st.just([]), samples()),
     st.builds(Records, text, index, st.lists(records, max_size=4)),
     st.builds(Heartbeat, text, text, st.none() | index, index, index, index, int64, int64),
     st.builds(End, text),
@@ -292,6 +300,7 @@ requests: st.SearchStrategy[wire.Request] = st.one_of(
     st.builds(RangeRequest, id=index, instance=optional, start=index, stop=index),
     st.builds(MarkersRequest, id=index, instance=optional, start=int64, stop=int64, skip=index),
     st.builds(EventsRequest, id=index, instance=optional, seq=index),
+    st.builds(HereRequest, id=index, instance=text, name=st.text(min_size=1, max_size=100), next_index=index),
 )
 
 

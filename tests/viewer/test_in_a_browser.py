@@ -228,6 +228,11 @@ def test_the_health_strip_names_losses_and_their_cause(rig: Rig, look: Look) -> 
     assert page.locator("[data-of=clients]").text_content() == "1"
     delay = page.locator('[data-of="hub\'s delay"]')
     until(lambda: delay.text_content() or "", lambda text: re.fullmatch(r"[\d.]+ ms", text) is not None)
+    behind = page.locator('[data-of="furthest behind"]')
+    until(
+        lambda: behind.text_content() or "",
+        lambda text: re.fullmatch(r"\d+ samples \(.+\)", text) is not None,
+    )
     rig.start()
     until(lambda: page.locator("#losses [data-end=restart]").count(), lambda n: n == 1)
 

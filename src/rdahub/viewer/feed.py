@@ -189,6 +189,7 @@ class Feed:
             "recorder": status["recorder"],
             "segment": None if status["segment"] is None else status["segment"]["number"],
             "clients": status["clients"],
+            "readers": status.get("readers", []),
             "next_index": status["next_index"],
             "history": status["history_seconds"],
             "block_age": status["ages"]["block"],

@@ -51,6 +51,7 @@ from rdahub_client.wire.replies import (
 from rdahub_client.wire.requests import (
     MAX_REQUEST,
     EventsRequest,
+    HereRequest,
     InfoRequest,
     MarkersRequest,
     PingRequest,
@@ -77,6 +78,7 @@ __all__ = [
     "Events",
     "EventsRequest",
     "Heartbeat",
+    "HereRequest",
     "Info",
     "InfoRequest",
     "MarkersRequest",

@@ -18,6 +18,7 @@ __all__ = [
     "MAX_REQUEST",
     "Bounds",
     "EventsRequest",
+    "HereRequest",
     "InfoRequest",
     "MarkersRequest",
     "PingRequest",
@@ -42,6 +43,7 @@ class Bounds:
 Index = Annotated[int, Bounds(0, INDEX_LIMIT)]
 SignedIndex = Annotated[int, Bounds(-INDEX_LIMIT, INDEX_LIMIT)]
 Instance = Annotated[str, Bounds(0, 65)]
+ReaderName = Annotated[str, Bounds(1, 101)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,20 @@ class EventsRequest:
     seq: Index
 
 
-Request: TypeAlias = InfoRequest | PingRequest | StatsRequest | RangeRequest | MarkersRequest | EventsRequest
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HereRequest:
+    """I am here, and this far; not answered. For people who want to see who is behind."""
+
+    op: Literal["here"] = "here"
+    id: Index = 0
+    instance: Instance
+    name: ReaderName
+    next_index: Index
+
+
+Request: TypeAlias = (
+    InfoRequest | PingRequest | StatsRequest | RangeRequest | MarkersRequest | EventsRequest | HereRequest
+)
 
 
 def encode_request(request: Request, request_id: int) -> bytes:

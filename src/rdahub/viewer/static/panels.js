@@ -48,6 +48,7 @@ export function showHealth(health, frames) {
     "hub's answer": ms(health.answer_ms),
     "last block": health.block_age === null ? "none" : `${health.block_age.toFixed(2)} s ago`,
     clients: health.clients,
+    "furthest behind": behind(health),
     gaps: counters.gaps,
     page: `${frames} frames/s`,
   };
@@ -61,6 +62,11 @@ export function showHealth(health, frames) {
   for (const [reason, n] of Object.entries(health.losses?.segment_ends ?? {})) losses.push(make("li", `${n} segments ended: ${ENDS[reason] ?? reason}`, { "data-end": reason }));
   if (health.history_pages) losses.push(make("li", `${health.history_pages} pages of history fetched by clients, for repair or for reading back`));
   byId("losses").replaceChildren(...(losses.length ? losses : [make("li", "none")]));
+}
+
+function behind(health) {
+  const slow = (health.readers ?? []).filter((reader) => reader.behind !== null)[0];
+  return slow ? `${slow.behind} samples (${slow.name})` : "–";
 }
 
 export function showEvents(happenings, sfreq) {
