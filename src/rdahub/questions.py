@@ -19,6 +19,7 @@ from rdahub import limits
 from rdahub.broker import Counters
 from rdahub.door import Door
 from rdahub.turns import Turns
+from rdahub_client.waiting import is_readable
 from rdahub_client.wire import MAX_REQUEST, Request
 from rdahub_client.wire.admission import BadRequest, decode_request
 
@@ -115,11 +116,18 @@ class Questions:
             self._send(question.envelope, reply)
 
     def _send(self, envelope: list[bytes], reply: bytes) -> None:
-        try:
-            # A page is handed over; pyzmq copies what is shorter than 64 KiB all the same.
-            self.door.socket.send_multipart([*envelope, reply], zmq.DONTWAIT, copy=False)
-        except zmq.ZMQError:  # it has gone, or does not read its answers
-            self._counters.undelivered += 1
+        socket = self.door.socket
+        for _ in range(2):
+            try:
+                # A page is handed over; pyzmq copies what is shorter than 64 KiB all the same.
+                socket.send_multipart([*envelope, reply], zmq.DONTWAIT, copy=False)
+            except zmq.Again:
+                is_readable(socket)  # libzmq looks once a ms for what peers have taken, and now (Z21)
+            except zmq.ZMQError:
+                break  # it has gone
+            else:
+                return
+        self._counters.undelivered += 1  # or does not read its answers
 
     def reopen(self) -> None:
         """Drop everybody and listen again; who still wants an answer asks again."""

@@ -44,7 +44,7 @@ from scripted import ScriptedRecorder
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "explanation" / "libzmq-facts.md"
-FACTS = 20
+FACTS = 21
 JOIN = 1.0  # s, promised to a late joiner
 
 READERS, AWAY = 12, 3.5  # s
@@ -337,6 +337,20 @@ def test_z20_a_program_that_computes_while_its_queue_is_full_does_not_die_of_it(
                 child.close()
     finally:
         recorder.close()
+
+
+def test_z21_who_takes_each_answer_gets_each_answer(make: Sockets, server: Hub) -> None:
+    """One question at a time, each as soon as the one before is answered: faster than libzmq looks."""
+    before = counter(server, "undelivered")
+    dealer = make(zmq.DEALER)
+    dealer.connect(server.query)
+    asked = msgpack.packb({"id": 1, "op": "no such thing"})
+    patience = int(1000 * PATIENCE)
+    for number in range(10_000):
+        dealer.send(asked)
+        assert dealer.poll(patience), number
+        dealer.recv()
+    assert counter(server, "undelivered") == before
 
 
 def test_every_fact_has_a_test_that_exists() -> None:
