@@ -139,6 +139,7 @@ def test_with_little_shared_memory_the_history_is_shorter_or_private_and_exact(
             recorder.start(n_channels=64)  # 600 s are 154 MB
             recorder.blocks(1200)  # 6.1 MB: comes round in what 8 MiB can hold
             with joined(server) as client:
+                poll(lambda: int(stats(server)["next_index"]) == 24_000, "the hub has all")
                 first = int(stats(server)["first_available"])
                 history_is_exact(client, first, 24_000, 64)
                 log = log_of(server)
