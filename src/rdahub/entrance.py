@@ -169,12 +169,13 @@ class Entrance:
         """Bytes used beyond what is allowed; negative if there is room."""
         used = memory_watch.own_bytes()
         self._usual_bytes = self._usual_bytes or used
-        return used - self._usual_bytes - limits.MEMORY_BYTES
+        return used - self._usual_bytes - limits.MEMORY_BYTES - self.publisher.waiting_bytes
 
     def beat(self) -> bool:
         """Look after keys and descriptors, twice a second. True if `sockets` changed."""
         for door in (self.questions.door, self.publisher.door):
             door.beat()
+        self.publisher.beat()
         try:
             os.close(os.dup(0))
         except OSError as error:

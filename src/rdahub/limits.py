@@ -23,6 +23,8 @@ SUBSCRIPTION_BYTES: Final = 64
 STALLED_MS: Final = 3000
 """For a subscriber's system to take any bytes; then TCP ends the connection. In place of ZeroMQ's heartbeats,
 for on this socket they end whole processes (libzmq issue 3937): a hub always has something to send."""
+STALLED_BEATS: Final = 10
+"""Heartbeats that cover it, and what TCP needs to end the connection."""
 SUBSCRIPTIONS: Final = 100
 """Messages of subscribers, and hellos of local readers, taken in one turn of the loop: a flood waits."""
 SUBSCRIPTIONS_PER_BEAT: Final = 64
@@ -69,9 +71,10 @@ LOG_GOODBYE_SECONDS: Final = 0.5
 """For the last log lines to be read."""
 
 MEMORY_BYTES: Final = 24 << 20
-"""Of memory beyond what the hub uses by itself. What libzmq cannot bound peer by peer (a message whose end
-never comes, thousands of connections) is cut here: the sockets are opened anew, which drops all peers and
-frees everything; clients come back at once and repair what they missed."""
+"""Of memory beyond what the hub uses by itself and what was published lately (that may wait for subscribers
+that have stopped, until they are cut; at high rates it is much, and no attack). What libzmq cannot bound peer
+by peer (a message whose end never comes, thousands of connections) is cut here: the sockets are opened anew,
+which drops all peers and frees everything; clients come back at once and repair what they missed."""
 MEMORY_SECONDS: Final = 0.1
 """Between looks at it: a peer on the same machine fills up to 90 MiB in that time."""
 MEMORY_RISE: Final = 4 << 20

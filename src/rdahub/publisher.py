@@ -8,6 +8,7 @@ Not here: what is published (`broker`, `service`).
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 import zmq
@@ -40,6 +41,7 @@ class Publisher:
 
     def __init__(self, door: Door) -> None:
         self.door = door
+        self._lately = deque([0], maxlen=limits.STALLED_BEATS)
         self.subscribers = 0
         self.frames = self.bytes = 0
 
@@ -50,6 +52,15 @@ class Publisher:
             send(frame, zmq.DONTWAIT)
             self.frames += 1
             self.bytes += len(frame)
+
+    def beat(self) -> None:
+        """Note what was published since the last call, twice a second."""
+        self._lately.append(self.bytes)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """At most what may wait for subscribers that have stopped: all of them hold the same messages."""
+        return self.bytes - self._lately[0]
 
     def count_subscribers(self) -> int:
         """Take in who subscribed and who left. Returns how many were cut off."""
