@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from composed import KILL_HUB, ROOT, Project, client, docker, free_ports, project, until
+from viewer_rig import chromium
 
 from rdahub_client import AuthError, Client
 from rdahub_client.keys import client_keys
@@ -77,6 +78,19 @@ def test_the_viewer_shows_its_page_to_who_has_the_token(demo: Project) -> None:
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen("http://127.0.0.1:5580/", timeout=10)
     assert f"?token={token}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_who_looks_sees_the_simulators_traces_move(demo: Project) -> None:
+    demo.await_line("ready url=", "viewer")
+    token = (ROOT / "docker/demo.token").read_text().strip()
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:5580/?token={token}")
+        until(lambda: page.locator("#state").text_content() == "streaming", "the page says so")
+        drawn = "() => Number(document.body.dataset.next || 0)"
+        until(lambda: page.evaluate(drawn) > 0, "traces are there")
+        first = page.evaluate(drawn)
+        until(lambda: page.evaluate(drawn) > first + 1000, "they move on by a second")
 
 
 def test_the_hub_may_do_nothing_but_its_work(demo: Project) -> None:
