@@ -233,6 +233,7 @@ def test_the_health_strip_names_losses_and_their_cause(rig: Rig, look: Look) -> 
         lambda: behind.text_content() or "",
         lambda text: re.fullmatch(r"\d+ samples \(.+\)", text) is not None,
     )
+    assert page.locator("#readers li[data-behind]").count() == 1  # the viewer itself
     rig.start()
     until(lambda: page.locator("#losses [data-end=restart]").count(), lambda n: n == 1)
 

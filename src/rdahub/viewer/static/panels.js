@@ -61,6 +61,9 @@ export function showHealth(health, frames) {
     .map(([name, text]) => make("li", `${counters[name]} ${text}`, { "data-counter": name }));
   for (const [reason, n] of Object.entries(health.losses?.segment_ends ?? {})) losses.push(make("li", `${n} segments ended: ${ENDS[reason] ?? reason}`, { "data-end": reason }));
   if (health.history_pages) losses.push(make("li", `${health.history_pages} pages of history fetched by clients, for repair or for reading back`));
+  const readers = (health.readers ?? []).map((reader) => make(
+    "li", `${reader.name} · ${reader.behind ?? "?"} samples · ${reader.age.toFixed(0)} s ago`, { "data-behind": reader.behind ?? "" }));
+  byId("readers").replaceChildren(...(readers.length ? readers : [make("li", "none has said so")]));
   byId("losses").replaceChildren(...(losses.length ? losses : [make("li", "none")]));
 }
 
