@@ -1,22 +1,17 @@
 """Settings of every command: what they are (`models`), and how they are read and explained (`load`)."""
 
+from rdahub.config.fields import CommonSettings, listen_address, recorder_address
 from rdahub.config.load import SettingError, default_text, load, placeholder
-from rdahub.config.models import (
-    COMMANDS,
+from rdahub.config.models import COMMANDS
+from rdahub.config.reading import (
     BenchSettings,
-    CommonSettings,
-    DemoSettings,
     DoctorSettings,
     DumpSettings,
-    KeygenSettings,
-    ServeSettings,
-    SimSettings,
     StatusSettings,
     ViewSettings,
     WatchSettings,
-    listen_address,
-    recorder_address,
 )
+from rdahub.config.serving import DemoSettings, KeygenSettings, ServeSettings, SimSettings
 
 __all__ = [
     "COMMANDS",

@@ -19,7 +19,8 @@ from pydantic import ByteSize, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import CliSettingsSource, SettingsError
 
-from rdahub.config.models import COMMANDS, CommonSettings
+from rdahub.config.fields import CommonSettings
+from rdahub.config.models import COMMANDS
 
 Settings = TypeVar("Settings", bound=CommonSettings)
 

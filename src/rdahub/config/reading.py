@@ -1,0 +1,134 @@
+"""Settings of what reads a hub, or looks after one.
+
+Rule: as in `models`. Not here: what serves (`serving`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from pydantic import ByteSize, Field, field_validator, model_validator
+from pydantic_settings import CliPositionalArg
+
+from rdahub.config.fields import HubSettings, Seconds, listen_address, recorder_address
+from rdahub.viewer.access import needs_token, read_token
+from rdahub_client.shared import default_directory
+
+with warnings.catch_warnings():
+    # It hides BaseModel.json, long deprecated. An alias would make the variable JSON, not RDAHUB_JSON.
+    warnings.filterwarnings("ignore", message='Field name "json"')
+
+    class StatusSettings(HubSettings):
+        """Show a hub's state. Exit code 0: streaming, 1: up but no data, 2: unreachable."""
+
+        json: bool = Field(False, description="print one JSON object")  # type: ignore[assignment]
+
+    class BenchSettings(HubSettings):
+        """Measure how fast a hub is on these machines, and where the time goes."""
+
+        hub: CliPositionalArg[str | None] = Field(  # type: ignore[assignment]
+            None, description="query address of a running hub; without it simulator and hub are started here"
+        )
+        channels: int = Field(32, description="channels of the simulator, without HUB", ge=1)
+        rate: float = Field(
+            1000.0, description="samples per second of the simulator, without HUB", gt=0, allow_inf_nan=False
+        )
+        block: int = Field(20, description="samples per block of the simulator, without HUB", ge=1)
+        seconds: Seconds = Field(10.0, description="how long live blocks are timed, with each kind of client")
+        local: bool = Field(
+            True, description="time LocalClient too, if the hub is on this machine; --no-local does not"
+        )
+        shm_dir: Path = Field(
+            default_factory=default_directory,
+            description="folder of the hub's shared memory, for LocalClient",
+        )
+        json: bool = Field(False, description="print one JSON object")  # type: ignore[assignment]
+
+        @model_validator(mode="after")
+        def _check_simulator(self) -> BenchSettings:
+            for name in ("channels", "rate", "block"):
+                # A value equal to its default cannot be told from one not given, and does no harm.
+                if self.hub is not None and getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"--{name} has no meaning with a running hub, whose Recorder decides")
+            return self
+
+
+class WatchSettings(HubSettings):
+    """Show a hub live in the terminal; Ctrl-C ends it."""
+
+    seconds: Seconds | None = Field(None, description="end after this long; endless if not given")
+
+
+class ViewSettings(HubSettings):
+    """Show a hub live in a browser; Ctrl-C ends it."""
+
+    listen: str = Field("127.0.0.1:5580", description="HOST:PORT of the page; port 0 takes a free one")
+    token_file: Path | None = Field(
+        None, description="file with a word that browsers must show, as ?token=; needed beyond loopback"
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        listen_address(value)
+        return value
+
+    @field_validator("token_file")
+    @classmethod
+    def _check_token_file(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_token(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_token(self) -> ViewSettings:
+        if self.token_file is None and needs_token(listen_address(self.listen)[0]):
+            raise ValueError(
+                f"--listen {self.listen} can be reached from the network; "
+                "say with --token-file what a browser must show"
+            )
+        return self
+
+
+class DumpSettings(HubSettings):
+    """Save a range of samples to a .npy, .npz or .vhdr file."""
+
+    start: int | None = Field(None, description="index of the first sample", ge=0)
+    stop: int | None = Field(None, description="index after the last sample", ge=0)
+    last: Seconds | None = Field(None, description="the newest samples of this length, e.g. 10s")
+    output: Path = Field(description="file to write: .npy, .npz or .vhdr")
+
+    @model_validator(mode="after")
+    def _check_range(self) -> DumpSettings:
+        by_index = self.start is not None and self.stop is not None
+        if by_index == (self.last is not None) or (self.start is None) != (self.stop is None):
+            raise ValueError("say either --start and --stop, or --last")
+        if self.start is not None and self.stop is not None and self.stop <= self.start:
+            raise ValueError(f"--stop {self.stop} must lie after --start {self.start}")
+        if self.output.suffix not in {".npy", ".npz", ".vhdr"}:
+            raise ValueError(f"--output {self.output}: the name must end in .npy, .npz or .vhdr")
+        return self
+
+
+class DoctorSettings(HubSettings):
+    """Look whether Recorder, network, memory, clock and hub are as they should be, and say what to do."""
+
+    recorder: CliPositionalArg[str | None] = Field(
+        None, description="HOST[:PORT] of the Recorder; without it only this machine and a hub are looked at"
+    )
+    hub: str = Field("127.0.0.1:5570", description="query address of the hub, if one should be running")
+    seconds: Seconds = Field(5.0, description="how long the Recorder's blocks are looked at")
+    history: Seconds = Field(600.0, description="the hub's --history, to see whether memory is enough")
+    history_bytes: ByteSize = Field(ByteSize(1 << 30), description="the hub's --history-bytes", gt=0)
+    shm_dir: Path = Field(
+        default_factory=default_directory,
+        description="folder of the shared memory; by default /dev/shm or else the temporary folder",
+    )
+
+    @field_validator("recorder")
+    @classmethod
+    def _check_recorder(cls, value: str | None) -> str | None:
+        if value is not None:
+            recorder_address(value)
+        return value
