@@ -38,6 +38,10 @@ PUBLISH_THREAD: Final = 0b10
 IO_THREADS: Final = 2
 """Each door has an I/O thread of libzmq to itself: who floods one does not hold up the other."""
 
+RECEIVE_BUFFER: Final = 1024
+"""Bytes the system takes from a peer before libzmq reads them; Linux makes it 2304, its least. Peers send a
+hundred bytes now and then. With more, a flood is read into the hub's memory faster (five times with the usual
+buffer) than libzmq takes in subscriptions, all of a flood in one call."""
 UNREAD: Final = 0
 """High-water mark of what peers send: none. Where a peer's queue is full and its connection breaks, libzmq
 4.3.5 ends the whole process (assertion in stream_engine_base.cpp, libzmq issues 4364 and 4852). Floods are
@@ -46,9 +50,11 @@ REQUESTS_PER_BEAT: Final = 10_000
 """Requests of one peer between two heartbeats, beyond which it is cut off. One that waits for each answer
 makes 3,000."""
 BUSY_COSTS: Final = 50
-"""What a request counts that had to be told BUSY: who goes on all the same does not read the answers."""
-REQUESTS_PER_TURN: Final = 16
-"""Requests read in one turn of the loop, 10 µs each: live blocks wait no longer than that."""
+"""What a request counts that had to be told BUSY ..."""
+UNHEARD_COSTS: Final = 250
+"""... and could not even be told: who goes on all the same does not read the answers."""
+REQUESTS_PER_TURN: Final = 8
+"""Requests read in one turn of the loop, 10 to 30 µs each: live blocks wait no longer than that."""
 QUESTIONS_PER_CLIENT: Final = 8
 """Questions of one client that wait for their turn; beyond it the answer is BUSY."""
 QUESTIONS_WAITING: Final = 512
@@ -75,8 +81,8 @@ MEMORY_BYTES: Final = 24 << 20
 that have stopped, until they are cut; at high rates it is much, and no attack). What libzmq cannot bound peer
 by peer (a message whose end never comes, thousands of connections) is cut here: the sockets are opened anew,
 which drops all peers and frees everything; clients come back at once and repair what they missed."""
-MEMORY_SECONDS: Final = 0.1
-"""Between looks at it: a peer on the same machine fills up to 90 MiB in that time."""
+MEMORY_SECONDS: Final = 0.05
+"""Between looks at it: a peer on the same machine fills 35 MiB in that time."""
 MEMORY_RISE: Final = 4 << 20
 """By which it must have risen again for another opening; what a closed socket held is free after a moment."""
 CURE_SECONDS: Final = 5.0

@@ -29,6 +29,7 @@ def publish_options(curve: bool) -> dict[zmq.SocketOption, int]:
         zmq.MAXMSGSIZE: limits.SUBSCRIPTION_BYTES + (limits.CURVE_BYTES if curve else 0),
         zmq.SNDHWM: limits.PUBLISH_MESSAGES,
         zmq.RCVHWM: limits.UNREAD,
+        zmq.RCVBUF: limits.RECEIVE_BUFFER,
         zmq.HEARTBEAT_IVL: 0,
         zmq.TCP_MAXRT: limits.STALLED_MS,
         zmq.XPUB_VERBOSER: 1,
@@ -54,7 +55,8 @@ class Publisher:
             self.bytes += len(frame)
 
     def beat(self) -> None:
-        """Note what was published since the last call, twice a second."""
+        """Begin to count peers' messages anew, and note what was published since; twice a second."""
+        self.door.beat()
         self._lately.append(self.bytes)
 
     @property

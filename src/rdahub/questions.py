@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 QUERY_OPTIONS: Final[dict[zmq.SocketOption, int]] = {
     zmq.MAXMSGSIZE: MAX_REQUEST + limits.CURVE_BYTES,
     zmq.RCVHWM: limits.UNREAD,
+    zmq.RCVBUF: limits.RECEIVE_BUFFER,
     zmq.SNDHWM: limits.REPLY_MESSAGES,
     zmq.ROUTER_MANDATORY: 1,
     zmq.AFFINITY: limits.QUERY_THREAD,
@@ -67,6 +68,8 @@ class Questions:
         self._refuse = refuse
         self._counters = counters
         self._turns: Turns[_Question] = Turns(limits.QUESTIONS_PER_CLIENT, limits.QUESTIONS_WAITING)
+        self._cut: set[bytes] = set()
+        """Who was cut off since the last heartbeat; what it had sent before is not looked at."""
 
     @property
     def waiting(self) -> bool:
@@ -82,7 +85,10 @@ class Questions:
             except zmq.Again:
                 break
             envelope, frame = [part.bytes for part in parts], last.bytes
-            cut += self.door.costs(last)
+            sender = envelope[0] if envelope else b""
+            if sender in self._cut:
+                continue
+            cut += self._costs(sender, last, 1)
             # DEALER sends the request alone, REQ an empty part before it, REQ_CORRELATE a number before that.
             if not 1 <= len(envelope) <= 3 or (len(envelope) > 1 and envelope[-1]):
                 self._counters.refused += 1
@@ -95,12 +101,25 @@ class Questions:
                 if error.id is not None:
                     self._send(envelope, self._refuse(error.id, "BAD_REQUEST", str(error)))
                 continue
-            if not self._turns.add(envelope[0], _Question(envelope, request)):
+            if not self._turns.add(sender, _Question(envelope, request)):
                 self._counters.refused += 1
                 text = f"more than {limits.QUESTIONS_PER_CLIENT} of your questions wait; ask again later"
-                self._send(envelope, self._refuse(request.id, "BUSY", text))
-                cut += self.door.costs(last, limits.BUSY_COSTS)
+                told = self._send(envelope, self._refuse(request.id, "BUSY", text))
+                cut += self._costs(sender, last, limits.BUSY_COSTS if told else limits.UNHEARD_COSTS)
         return cut
+
+    def _costs(self, sender: bytes, frame: zmq.Frame, weight: int) -> int:
+        """Count what a peer costs; 1 if it is cut off for it."""
+        if not self.door.costs(frame, weight):
+            return 0
+        self._cut.add(sender)
+        self._turns.drop(sender)
+        return 1
+
+    def beat(self) -> None:
+        """Begin to count anew."""
+        self._cut.clear()
+        self.door.beat()
 
     def answer_one(self) -> None:
         """Answer the question whose turn it is, if any."""
@@ -115,7 +134,8 @@ class Questions:
         if reply is not None:
             self._send(question.envelope, reply)
 
-    def _send(self, envelope: list[bytes], reply: bytes) -> None:
+    def _send(self, envelope: list[bytes], reply: bytes) -> bool:
+        """Send an answer; False if its peer has gone, or does not read its answers."""
         socket = self.door.socket
         for _ in range(2):
             try:
@@ -124,12 +144,14 @@ class Questions:
             except zmq.Again:
                 is_readable(socket)  # libzmq looks once a ms for what peers have taken, and now (Z21)
             except zmq.ZMQError:
-                break  # it has gone
+                break
             else:
-                return
-        self._counters.undelivered += 1  # or does not read its answers
+                return True
+        self._counters.undelivered += 1
+        return False
 
     def reopen(self) -> None:
         """Drop everybody and listen again; who still wants an answer asks again."""
         self._turns.clear()
+        self._cut.clear()
         self.door.reopen()

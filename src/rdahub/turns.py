@@ -52,6 +52,10 @@ class Turns(Generic[Question]):
             self._clients[client] = waiting
         return question
 
+    def drop(self, client: bytes) -> None:
+        """Forget a client's questions."""
+        self._waiting -= len(self._clients.pop(client, ()))
+
     def clear(self) -> None:
         """Forget all."""
         self._clients.clear()

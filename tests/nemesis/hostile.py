@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -244,10 +245,25 @@ def deaf(port: int, n: int) -> dict[str, Any]:
     return {"sent": sent}
 
 
+def babble(port: int, n: int) -> dict[str, Any]:
+    """Connections, so many at a time, with bytes on them that are no ZMTP, until SIGTERM."""
+    made = 0
+    rng = random.Random(n)
+    while not _over:
+        with many(port, n, knock) as peers:
+            for peer in peers:
+                with contextlib.suppress(OSError):
+                    peer.sendall(rng.choice((b"", GREETING[:10], GREETING)) + rng.randbytes(300))
+            made += len(peers)
+    return {"connections": made}
+
+
 ATTACKS: Final = {
     each.__name__: each
-    for each in (unfinished, empty_parts, unfinished_to_publish, subscribe, messages, listen, flood, deaf)
-}
+    for each in (
+        unfinished, empty_parts, unfinished_to_publish, subscribe, messages, listen, flood, deaf, babble,
+    )
+}  # fmt: skip
 
 
 class Attacker(Child):

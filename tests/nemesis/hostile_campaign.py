@@ -37,6 +37,7 @@ from hostile import (
     Memory,
     Siege,
     attacker,
+    babble,
     deaf,
     descriptors,
     flood,
@@ -48,6 +49,7 @@ from hostile import (
     ready,
     reset,
     shake_hands,
+    subscribe,
 )
 from proxy import poll
 
@@ -287,8 +289,10 @@ def stopped(endpoint: str, number: int) -> Iterator[None]:
         yield
 
 
-def measure(rounds: int, blocks: int = 300) -> None:
+def measure(rounds: int, only: str, blocks: int = 300) -> None:
     """Print p50 and p99 of a block's way for each kind of bad peer, relative to none.
+
+    Only kinds with `only` in their name.
 
     Bad peers get only time that nobody else wants, as if they were on another machine.
     """
@@ -310,7 +314,11 @@ def measure(rounds: int, blocks: int = 300) -> None:
             "500 idle subscribers": lambda: many(publish, 500, lambda port: shake_hands(port, b"SUB")),
             "4 who read no answer": lambda: attacker(deaf, server.query, 4, afar=True),
             "a flood of requests": lambda: attacker(flood, server.query, 200, afar=True),
+            "a flood of subscriptions": lambda: attacker(subscribe, server.publish, 10**9, afar=True),
+            "noise at the query door": lambda: attacker(babble, server.query, 20, afar=True),
+            "noise at the publish door": lambda: attacker(babble, server.publish, 20, afar=True),
         }
+        kinds = {kind: make for kind, make in kinds.items() if kind == "nobody" or only in kind}
         for _ in range(rounds):
             for kind, make in random.sample(list(kinds.items()), len(kinds)):
                 with make():
@@ -338,9 +346,10 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6)
     parser.add_argument("--latency", type=int, metavar="ROUNDS", help="measure latency instead")
+    parser.add_argument("--only", default="", help="only kinds of bad peers with this in their name")
     chosen = parser.parse_args()
     if chosen.latency:
-        measure(chosen.latency)
+        measure(chosen.latency, chosen.only)
     else:
         run(chosen.requests, chosen.connections, chosen.seed)
 

@@ -113,6 +113,12 @@ class AgainstAList(RuleBasedStateMachine):
             self.order.append(client)
         assert self.turns.next() == oldest[1]
 
+    @rule(client=st.integers(0, 4))
+    def drop(self, client: int) -> None:
+        self.turns.drop(bytes([client]))
+        self.waiting = [each for each in self.waiting if each[0] != client]
+        self.order = [each for each in self.order if each != client]
+
     @rule()
     def clear(self) -> None:
         self.turns.clear()
