@@ -10,15 +10,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from rdahub.arrivals import Arrivals
 from rdahub.broker import Broker
 from rdahub.measures import Ranges
 from rdahub_client.wire import (
     PAGE_BYTES,
+    PAGE_POINTS,
     PAGE_RECORDS,
     EventsRequest,
     MarkersRequest,
+    MarkRequest,
     Page,
     RangeRequest,
+    TimesRequest,
     encode_page,
     encode_reply,
     record_to_wire,
@@ -31,8 +35,9 @@ __all__ = ["Answers"]
 class Answers:
     """Answers from one broker."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, arrivals: Arrivals | None = None) -> None:
         self._broker = broker
+        self._arrivals = arrivals or Arrivals()
         self._ranges = Ranges()
 
     def describe(self) -> dict[str, Any]:
@@ -64,14 +69,10 @@ class Answers:
             "ranges": self._ranges.describe(),
         }
 
-    def answer(self, request: RangeRequest | MarkersRequest | EventsRequest) -> bytes:
+    def answer(self, request: RangeRequest | MarkersRequest | EventsRequest | TimesRequest) -> bytes:
         """Answer a question about the recording, as one frame."""
-        if request.instance is not None and request.instance != self._broker.instance:
-            return self.refuse(
-                request.id,
-                "WRONG_INSTANCE",
-                f"instance {request.instance} is gone; this is {self._broker.instance}",
-            )
+        if (refusal := self.check_instance(request)) is not None:
+            return refusal
         match request:
             case RangeRequest():
                 return self._answer_range(request)
@@ -79,6 +80,20 @@ class Answers:
                 return self._answer_markers(request)
             case EventsRequest():
                 return self._answer_events(request)
+            case TimesRequest():
+                return self._answer_times(request)
+
+    def check_instance(
+        self, request: RangeRequest | MarkersRequest | EventsRequest | TimesRequest | MarkRequest
+    ) -> bytes | None:
+        """A refusal if the request is meant for another instance."""
+        if request.instance is None or request.instance == self._broker.instance:
+            return None
+        return self.refuse(
+            request.id,
+            "WRONG_INSTANCE",
+            f"instance {request.instance} is gone; this is {self._broker.instance}",
+        )
 
     def refuse(self, request_id: int, code: str, message: str) -> bytes:
         """A named error as an answer."""
@@ -94,7 +109,7 @@ class Answers:
         if self._broker.ring is None or newest is None:
             return self.refuse(request.id, "NO_STREAM", "the Recorder has not started yet")
         first_available = self._broker.first_available
-        if ring is None or start < first_available:
+        if start < first_available:
             return self.refuse(request.id, "OUT_OF_RANGE_OLD", f"history begins at sample {first_available}")
         for segment in self._broker.journal.segments:
             if segment.stop is not None and segment.start <= start < segment.stop < stop:
@@ -110,6 +125,8 @@ class Answers:
                 "OUT_OF_RANGE_FUTURE",
                 f"the newest sample so far is {self._broker.next_index - 1}",
             )
+        if ring is None or start < self._broker.first_in_memory:
+            return self.refuse(request.id, "NOT_READABLE", "the archive is gone")
         segment_here = self._broker.journal.segment_at(start)
         interval_us = (segment_here or newest).sampling_interval_us
         stop = min(stop, start + max(1, PAGE_BYTES // (4 * ring.n_channels)))
@@ -150,6 +167,12 @@ class Answers:
                 "next_seq": self._broker.journal.next_seq,
                 "before": self._segment_before(),
             },
+        )
+
+    def _answer_times(self, request: TimesRequest) -> bytes:
+        points, more = self._arrivals.between(request.start, request.stop, PAGE_POINTS)
+        return encode_reply(
+            request.id, {"ok": True, **self._broker.holdings(), "points": points, "more": more}
         )
 
     def _segment_before(self) -> list[Any] | None:

@@ -2,7 +2,7 @@
 
 Rule: what the files say, in raw units and 0-based; a recording that cannot be read exactly is refused with
 one sentence (`RecordingError`), never guessed at.
-Not here: scaling, time, pacing (see `rdahub.simulator`), writing (pybv does that).
+Not here: scaling, time, pacing (see `rdahub.simulator`), writing (`rdahub.recording`).
 
 Format: BrainVision Core Data Format 1.0 and 2.0, Brain Products.
 """

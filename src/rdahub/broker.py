@@ -26,7 +26,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from rdahub import rda
+from rdahub import limits, rda
 from rdahub.rings import History, Rings
 from rdahub_client.journal import Journal
 from rdahub_client.records import Float32, Gap, Marker, Segment, SegmentEnd, SegmentStart
@@ -54,6 +54,7 @@ class Counters:
     blocks: int = 0
     samples: int = 0
     markers: int = 0
+    inserted_markers: int = 0
     gaps: int = 0
     missing_samples: int = 0
     segments: int = 0
@@ -95,6 +96,9 @@ class Broker:
         self.journal = Journal()
         self.rings = Rings(history, make_ring)
         self.next_index = start_index
+        self.archived = (0, 0)
+        """Samples ``[start, stop)`` that can be had from disk."""
+        self._known_from = 0
         self.segment: Segment | None = None
         """The open segment."""
         self.last_block: tuple[int, int] | None = None
@@ -118,7 +122,14 @@ class Broker:
 
     @property
     def first_available(self) -> int:
-        """Index of the oldest sample held."""
+        """Index of the oldest sample held, in memory or, where that goes on without a hole, on disk."""
+        in_memory = self.first_in_memory
+        start, stop = self.archived
+        return min(in_memory, max(start, self._known_from)) if stop >= in_memory else in_memory
+
+    @property
+    def first_in_memory(self) -> int:
+        """Index of the oldest sample held in memory."""
         return self.rings.first_available(self.next_index)
 
     @property
@@ -301,6 +312,18 @@ class Broker:
             self.segment_frame = frame
         return frame
 
+    def insert(self, marker: Marker) -> list[bytes]:
+        """Take a client's marker into the journal. Returns frames to publish.
+
+        All readers hear `SEGMENT`; those that want markers alone hear it there, like a block's.
+        """
+        message = Records(self.instance, self.journal.next_seq, [marker])
+        self.journal.append(marker)
+        self.counters.inserted_markers += 1
+        if self.ring is not None:
+            self.ring.note_seq(self.journal.next_seq)
+        return [encode_records(SEGMENT, message), encode_records(MARKERS, message)]
+
     def prune(self, now: float) -> None:
         """Let go of what the history no longer reaches. Cheap; call now and then.
 
@@ -310,6 +333,8 @@ class Broker:
             Seconds on a monotonic clock.
         """
         self.rings.prune(now)
+        # What is on disk is told only as far as its records are known here, and those are bounded.
+        self._known_from = max(self.first_available, self.journal.known_from(limits.ARCHIVED_RECORDS))
         self.journal.prune(self.first_available)
 
     def holdings(self) -> dict[str, Any]:

@@ -16,9 +16,12 @@ import threading
 from importlib.metadata import version
 
 from rdahub.brainvision import RecordingError
-from rdahub.config import COMMANDS, SettingError, load
+from rdahub.config import COMMANDS, CommonSettings, SettingError, load
+from rdahub.config.fields import HubSettings
 from rdahub.endpoints import BindError, UnsafeEndpoint
 from rdahub.logs import Logs, json_line
+from rdahub_client.address import hub_wanted
+from rdahub_client.discovery import find_address
 from rdahub_client.errors import AuthError, HubUnreachable, RdaHubError
 
 __all__ = ["main"]
@@ -43,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         _tidy_up_when_told_to_end()
         form = settings.log_format
         with contextlib.closing(Logs(settings.log_level, form)):
+            _find_hub(settings)
             exit_code = importlib.import_module(f"rdahub.commands.{command}").run(settings)
     except (SettingError, UnsafeEndpoint, HubUnreachable, AuthError, RecordingError) as error:
         return _fail(f"{program}: {error}", 2, form)
@@ -67,6 +71,12 @@ def _tidy_up_when_told_to_end() -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
+
+
+def _find_hub(settings: CommonSettings) -> None:
+    """Put the address in the place of ``auto``, for every command that takes one."""
+    if isinstance(settings, HubSettings) and hub_wanted(settings.hub) is not None:
+        settings.hub = find_address(settings.hub, settings.timeout, settings.client_keys())
 
 
 def _usage() -> str:

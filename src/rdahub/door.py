@@ -137,6 +137,10 @@ class Door:
             self._said_refused.warn(f"turned away at the {self._setting} socket: a peer {peer}")
         return count
 
+    def may_write(self, frame: zmq.Frame) -> bool:
+        """Whether the sender of a message may insert markers; without keys everybody who gets in may."""
+        return self._keeper is None or self._keeper.may_write(frame)
+
     def costs(self, frame: zmq.Frame, weight: int = 1) -> bool:
         """Count a message on its sender, and hang up on one that sends without end. True if so."""
         try:

@@ -1,8 +1,9 @@
 """Who is let in: the hub's CURVE keys, the folder of its clients' keys, and the answer to each handshake.
 
-Rule: closed unless a key is on the list. A list that cannot be read is an empty list, a check that fails is a
-refusal, and neither ends the checking. libzmq asks over inproc (ZAP, https://rfc.zeromq.org/spec/27); the
-hub's one loop answers, so there is no thread that could die of an error and shut out everybody.
+Rule: closed unless a key is on the list, and read-only where the list says so. A list that cannot be read is
+an empty list, a check that fails is a refusal, and neither ends the checking. libzmq asks over inproc (ZAP,
+https://rfc.zeromq.org/spec/27); the hub's one loop answers, so there is no thread that could die of an error
+and shut out everybody.
 Not here: what is behind the door, encryption itself (libzmq's CURVE).
 """
 
@@ -28,12 +29,16 @@ _DOMAIN: Final = b"rdahub"
 """ZAP domain of both sockets. Were it empty, a hub whose check is missing would let in anybody."""
 _ENFORCE_DOMAIN: Final = 93
 """ZMQ_ZAP_ENFORCE_DOMAIN (libzmq >= 4.3): without an answer nobody comes in; pyzmq does not name it."""
+READ_ONLY: Final = "read-only"
+"""Folder in that of the clients' keys, of those that may only read."""
 _ALLOWED: Final = b"200"
 _REFUSED: Final = b"400"
 
 
 class AllowList:
     """Public keys of the clients that may come in, as the ``.key`` files of a folder.
+
+    Those in its folder ``read-only`` may not insert markers; a key in both may not either.
 
     Parameters
     ----------
@@ -54,6 +59,11 @@ class AllowList:
         """Whose key this is (40 characters of Z85), None if nobody's."""
         return self._names.get(key)
 
+    def may_write(self, key: bytes) -> bool:
+        """Whether this key may insert markers, by what the list says now."""
+        name = self._names.get(key)
+        return name is not None and not name.startswith(f"{READ_ONLY}/")
+
     def __len__(self) -> int:
         return len(self._names) - len(self._always)
 
@@ -63,30 +73,41 @@ class AllowList:
         A folder that cannot be read lets nobody new in; that is no reason to throw out those inside.
         """
         try:
-            files = sorted(path for path in self.folder.iterdir() if path.suffix == ".key")
+            files = self._files()
         except OSError as error:
             if self._seen is not None:
                 log.warning("nobody new is let in: --curve-clients %s: %s", self.folder, error.strerror)
             self._seen, self._names = None, dict(self._always)
             return False
-        seen = tuple((path.name, *_fingerprint(path)) for path in files)
+        seen = tuple((str(path), *_fingerprint(path)) for path in files)
         if seen == self._seen:
             return False
-        self._seen, self._names = seen, {**self._read(files), **self._always}
+        names = self._read(files)
+        if self._perhaps_inside - set(names) - set(self._always):
+            names = self._read(self._files())  # a file may have been moved to the other folder meanwhile
+        self._seen, self._names = seen, {**names, **self._always}
         log.info("%d clients are let in, by the keys in %s", len(self), self.folder)
         gone = self._perhaps_inside - set(self._names)
         self._perhaps_inside = set(self._names) if gone else self._perhaps_inside | set(self._names)
         return bool(gone)
 
-    @staticmethod
-    def _read(files: list[Path]) -> dict[bytes, str]:
+    def _files(self) -> list[Path]:
+        """All key files, those of ``read-only`` last: of a key in both, that is what holds."""
+        inner = self.folder / READ_ONLY
+        return [*_keys_in(self.folder), *(_keys_in(inner) if inner.exists() else ())]
+
+    def _read(self, files: list[Path]) -> dict[bytes, str]:
         names = {}
         for path in files:
             try:
-                names[read_public(path)] = path.stem
+                names[read_public(path)] = path.relative_to(self.folder).with_suffix("").as_posix()
             except KeyFileError as error:
                 log.warning("a key that lets nobody in: %s", error)
         return names
+
+
+def _keys_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix == ".key")
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:
@@ -151,18 +172,25 @@ class Doorkeeper:
             except zmq.Again:
                 break
             try:
-                code, name = self._decide(question)
+                code, user = self._decide(question)
             except Exception as error:  # noqa: BLE001 - whatever it is, this one stays out and the next is asked
                 self._seldom.warn(f"an error of the hub's own, so this handshake is refused: {error!r}")
-                code, name = b"500", ""
+                code, user = b"500", b""
             refused += code != _ALLOWED
             # sender, empty, version, request id | status code, status text, user id, metadata
-            user = name.encode(errors="replace")
             answer = [*question[:2], b"1.0", *question[3:4], code, b"", user, b""]
             self.socket.send_multipart(answer, zmq.DONTWAIT)
         return refused
 
-    def _decide(self, question: list[bytes]) -> tuple[bytes, str]:
+    def may_write(self, frame: zmq.Frame) -> bool:
+        """Whether its sender may insert markers: libzmq says with each message by whose key it came."""
+        try:
+            return self._list.may_write(str(frame.get("User-Id")).encode())
+        except zmq.ZMQError:
+            return False
+
+    def _decide(self, question: list[bytes]) -> tuple[bytes, bytes]:
+        """Status code, and as the user's id the key: its role may change while its owner is inside."""
         _, _, version, _, domain, address, _, mechanism, *credentials = question
         if (version, domain, mechanism, len(credentials)) == (b"1.0", _DOMAIN, b"CURVE", 1):
             key = z85.encode(credentials[0])
@@ -172,14 +200,14 @@ class Doorkeeper:
                 name = self._list.name(key)
             if name is not None:
                 log.debug("%s comes in from %s", name, address.decode(errors="replace"))
-                return _ALLOWED, name
+                return _ALLOWED, key
             who = f"key {key.decode()}"
         else:
             who = f"a peer with {mechanism.decode(errors='replace')} credentials"
         self._seldom.warn(
             f"refused {who} from {address.decode(errors='replace')}: not in {self._list.folder}"
         )
-        return _REFUSED, ""
+        return _REFUSED, b""
 
     def close(self) -> None:
         """Let nobody in any more."""

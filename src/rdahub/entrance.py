@@ -11,8 +11,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import zmq
@@ -32,9 +34,9 @@ __all__ = ["Entrance"]
 
 log = logging.getLogger(__name__)
 
-_YIELD: Final[Callable[[], object]] = getattr(os, "sched_yield", lambda: None)  # Windows has none
-"""Lets a thread run that was woken on this core: libzmq's with a block to send would wait behind questions
-for a slice of the scheduler (3 ms)."""
+_GIVE_WAY: Final[Callable[[], object]] = getattr(os, "sched_yield", lambda: None)  # Windows has none
+"""Lets a thread run that was woken on this core: in a flood libzmq's, with a block to send, would wait for a
+slice of the scheduler (3 ms). Not in every turn: then the hub itself would wait for who computes here."""
 
 
 class Entrance:
@@ -95,6 +97,7 @@ class Entrance:
             raise
         self.questions = Questions(query, answer, refuse, counters)
         self.publisher = Publisher(publish)
+        _step_back()
         _want_descriptors()
 
     def _door(
@@ -129,8 +132,6 @@ class Entrance:
         """See to whoever came: one answer, some subscriptions, some handshakes."""
         if not ready and not self.questions.waiting:
             return
-        if self.questions.door.socket in ready or self.questions.waiting:
-            _YIELD()
         if self.questions.door.socket in ready:
             self._counters.cut_peers += self.questions.take_in()
         self.questions.answer_one()
@@ -141,6 +142,8 @@ class Entrance:
                 self._counters.refused_peers += door.refusals()
         if self._keeper is not None and self._keeper.socket in ready:
             self._counters.refused_peers += self._keeper.answer()
+        if self.questions.is_flooded or self.publisher.is_flooded:
+            _GIVE_WAY()
 
     def mind(self, now: float) -> bool:
         """Keep peers from eating the machine's memory. True if `sockets` changed."""
@@ -200,6 +203,15 @@ class Entrance:
         for door in (self.questions.door, self.publisher.door):
             door.close(limits.GOODBYE_MS)
         self._context.destroy(linger=0)
+
+
+def _step_back() -> None:
+    """Let live blocks go before answers: on Linux a thread can have a priority of its own."""
+    if sys.platform != "linux":
+        return
+    for name in Path("/proc/self/task").glob("*/comm"):
+        if name.read_text().rstrip().endswith("IO/0"):  # so libzmq calls the first, the query door's
+            os.setpriority(os.PRIO_PROCESS, int(name.parent.name), limits.QUERY_NICE)
 
 
 def _want_descriptors() -> None:

@@ -25,7 +25,7 @@ STALLED_MS: Final = 3000
 for on this socket they end whole processes (libzmq issue 3937): a hub always has something to send."""
 STALLED_BEATS: Final = 10
 """Heartbeats that cover it, and what TCP needs to end the connection."""
-SUBSCRIPTIONS: Final = 100
+SUBSCRIPTIONS: Final = 16
 """Messages of subscribers, and hellos of local readers, taken in one turn of the loop: a flood waits."""
 SUBSCRIPTIONS_PER_BEAT: Final = 64
 """Subscriptions of one peer between two heartbeats; a client makes five. One without a key that makes 50,000
@@ -37,6 +37,8 @@ QUERY_THREAD: Final = 0b01
 PUBLISH_THREAD: Final = 0b10
 IO_THREADS: Final = 2
 """Each door has an I/O thread of libzmq to itself: who floods one does not hold up the other."""
+QUERY_NICE: Final = 5
+"""How far that of the query door steps back: where both want the same core, live blocks go first."""
 
 RECEIVE_BUFFER: Final = 1024
 """Bytes the system takes from a peer before libzmq reads them; Linux makes it 2304, its least. Peers send a
@@ -59,11 +61,20 @@ QUESTIONS_PER_CLIENT: Final = 8
 """Questions of one client that wait for their turn; beyond it the answer is BUSY."""
 QUESTIONS_WAITING: Final = 512
 """The same for all clients together: at 0.3 ms a page none waits longer than 0.2 s."""
+MARKS: Final = 5_000
+"""Inserted markers, of all clients, in ...: 12 MB if each is as long as it may be, half of what
+`MEMORY_BYTES` allows. Their tokens are remembered as long: a repetition is known by it."""
+MARKS_SECONDS: Final = 600.0
+"""... this much of the recording, or in the history if that is shorter. That is eight a second; more are
+refused until the oldest are older."""
+MARK_AHEAD_SECONDS: Final = 10.0
+"""Beyond the newest sample that an inserted marker may stand: what is about to be shown, a clock ahead.
+A marker in the future keeps the journal before it from being forgotten until its sample has gone."""
 REPLY_MESSAGES: Final = 2
 """Answers queued for one client that does not read them; each is a page of about 1 MiB at most. More are
 dropped, and asked for again by a client that still wants them."""
 
-HANDSHAKES: Final = 32
+HANDSHAKES: Final = 8
 """Handshakes looked at in one turn of the loop, some 20 µs each."""
 SELDOM_LINES: Final = 5
 """Log lines of a kind that a peer or the Recorder could cause without end, in ..."""
@@ -126,3 +137,36 @@ OLDER_RING_SECONDS: Final = 10.0
 """The ring before the newest stays at least, even beyond --history-bytes: readers may be a block behind."""
 LEAST_SHARED_PART: Final = 0.01
 """Of the history wanted: below it the ring goes to the hub's own memory and is not shared."""
+
+ARCHIVED_RECORDS: Final = 50_000
+"""Records that stay in memory for samples that are only in the archive: 15 MB, 14 h at one marker a second.
+Older samples are answered for as those of an earlier instance are."""
+ARCHIVE_SECONDS: Final = 3.0
+"""For the archive's process to answer, which is long for a disk; clients take the hub for lost after 5 s."""
+ARCHIVE_AGAIN_SECONDS: Final = 1.0
+"""Until its process is started again: what comes meanwhile waits in the history."""
+ARCHIVE_GOODBYE_SECONDS: Final = 1.0
+"""For it to write what is left at the hub's end; the hub ends within 2 s."""
+
+RDA_OUT_CLIENTS: Final = 64
+"""Connections to --rda-out at a time: each costs its process some 10 µs a block. More are closed at once."""
+RDA_OUT_CLIENT_BYTES: Final = 16 << 20
+"""That may wait for one client of --rda-out before it is disconnected: over a minute of 64 ch x 1 kHz, 1.3 s
+of 128 ch x 25 kHz, besides what its connection holds. Recorders give up after 1 to 9 s. The memory is shared
+by all clients that are behind."""
+RDA_OUT_BEHIND_BYTES: Final = 8 << 20
+"""That may wait in the hub for the process of --rda-out before that is started anew: 0.6 s of 128 ch x
+25 kHz, and well below `MEMORY_BYTES`, where it counts."""
+RDA_OUT_SOCKET_BYTES: Final = 1 << 20
+"""Asked of the system for what is on its way to that process and to each of its clients; it may give less."""
+RDA_OUT_HEARD_BYTES: Final = 64 << 10
+"""That a client of --rda-out may send, where none has anything to say, before it is disconnected; and that is
+read at once, of what its process reports too."""
+RDA_OUT_LINES: Final = 100
+"""Of news from that process that wait to be logged; the oldest are left out."""
+RDA_OUT_LAST_SECONDS: Final = 5.0
+"""For a client to take what waits for it when the Recorder is lost, before its connection is closed."""
+RDA_OUT_GOODBYE_SECONDS: Final = 0.3
+"""The same at the hub's end; less than `EXPORTER_GOODBYE_SECONDS`."""
+RDA_OUT_AGAIN_SECONDS: Final = 1.0
+"""Until that process is started again: clients that come meanwhile wait."""

@@ -1,7 +1,8 @@
 """What the hub measures of itself: how long blocks take, how unevenly they come, what was lost and why.
 
 Rule: pure, and cheap where blocks pass: two look-ups in a short table for each, no float is rounded, nothing
-is allocated. Everything counts since the instance began and never goes down.
+is allocated but where a block came sooner than all of its second. Everything counts since the instance
+began and never goes down.
 Not here: clocks (times are arguments), who reads the numbers (`service`, `metrics`).
 """
 
@@ -11,6 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Any, Final
 
+from rdahub.arrivals import Arrivals
 from rdahub_client.journal import Journal
 from rdahub_client.records import Gap, Segment, SegmentEnd
 
@@ -52,19 +54,34 @@ class Histogram:
 
 
 class BlockTimes:
-    """Times of blocks: from received to published, and beside the even pace the Recorder should keep."""
+    """Times of blocks: from received to published, and beside the even pace the Recorder should keep.
 
-    __slots__ = ("_index", "_interval_ns", "_received_ns", "_segment", "delay", "jitter")
+    Attributes
+    ----------
+    delay, jitter : Histogram
+    arrivals : Arrivals
+        The soonest block of each second.
+    """
+
+    __slots__ = (
+        "_index", "_interval_ns", "_late_ns", "_least_ns", "_received_ns", "_segment", "_turn", "arrivals",
+        "delay", "jitter",
+    )  # fmt: skip
 
     def __init__(self) -> None:
+        self.arrivals = Arrivals()
         self.delay = Histogram(_PUBLISH_DELAY)
         self.jitter = Histogram(_JITTER)
         self._segment: Segment | None = None
         self._interval_ns = 0.0
         self._index = 0
         self._received_ns = 0
+        self._late_ns = self._least_ns = 0
+        self._turn = 0
 
-    def block(self, received_ns: int, sent_ns: int, segment: Segment | None, next_index: int) -> None:
+    def block(
+        self, received_ns: int, sent_ns: int, segment: Segment | None, next_index: int, wall_ns: int = 0
+    ) -> None:
         """A block was received and published; `next_index` lies after its last row.
 
         Jitter is how far the time since the block before differs from the rows since then, a gap's rows
@@ -73,13 +90,19 @@ class BlockTimes:
         if segment is not self._segment:
             self._segment = segment
             self._interval_ns = 0.0 if segment is None else segment.sampling_interval_us * 1e3
+            self._turn = self.arrivals.begin(segment)
         elif next_index == self._index:
             return
         else:
             due = int((next_index - self._index) * self._interval_ns)
-            self.jitter.add(abs(received_ns - self._received_ns - due))
+            late = received_ns - self._received_ns - due
+            self._late_ns += late
+            self.jitter.add(abs(late))
         self._index = next_index
         self._received_ns = received_ns
+        if self._late_ns < self._least_ns or next_index > self._turn:
+            self._least_ns = self._late_ns
+            self._turn = self.arrivals.note(next_index, received_ns, wall_ns)
         self.delay.add(sent_ns - received_ns)
 
 

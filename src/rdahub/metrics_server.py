@@ -7,15 +7,12 @@ Not here: the metrics (`metrics`).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -23,6 +20,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import zmq
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from rdahub.companion import take_order
 from rdahub.metrics import HubCollector, Stats
 from rdahub_client.errors import RdaHubError
 from rdahub_client.keys import ClientKeys, KeyPair
@@ -34,8 +32,6 @@ __all__ = ["main"]
 _PATIENCE: Final = 2.0  # s for the hub to answer; Prometheus waits 10
 _CONNECTIONS: Final = 16  # at a time; a Prometheus makes one
 _REQUEST: Final = 5.0  # s for a peer to say or take something
-_NICE: Final = 10  # of two processes that want the same core, the hub goes first
-_OOM_SCORE: Final = "800"  # of those whose memory is taken when there is none, this one goes first
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -100,21 +96,9 @@ def _asker(order: dict[str, Any]) -> Callable[[], Stats | None]:
     return ask
 
 
-def _step_back() -> None:
-    """Let the hub go first, in everything."""
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(_NICE)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
-
-
 def main() -> None:
     """Serve metrics until standard input ends; its first line says where, and of which hub."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # they go to the hub, whose end is this process's
-        with contextlib.suppress(AttributeError):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    order = json.loads(sys.stdin.readline())
-    _step_back()
+    order = take_order()
     try:
         server = _Server(order["host"], order["port"])
     except OSError as error:

@@ -44,6 +44,8 @@ class Publisher:
         self.door = door
         self._lately = deque([0], maxlen=limits.STALLED_BEATS)
         self.subscribers = 0
+        self.is_flooded = False
+        """Whether more had come than is read in one turn."""
         self.frames = self.bytes = 0
 
     def send(self, frames: list[bytes]) -> None:
@@ -67,10 +69,12 @@ class Publisher:
     def count_subscribers(self) -> int:
         """Take in who subscribed and who left. Returns how many were cut off."""
         cut = 0
+        self.is_flooded = True
         for _ in range(limits.SUBSCRIPTIONS):
             try:
                 frame = self.door.socket.recv(zmq.DONTWAIT, copy=False)
             except zmq.Again:
+                self.is_flooded = False
                 break
             message = frame.bytes
             if message == _SUBSCRIBED:

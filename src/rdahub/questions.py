@@ -20,7 +20,7 @@ from rdahub.broker import Counters
 from rdahub.door import Door
 from rdahub.turns import Turns
 from rdahub_client.waiting import is_readable
-from rdahub_client.wire import MAX_REQUEST, Request
+from rdahub_client.wire import MAX_REQUEST, MarkRequest, Request
 from rdahub_client.wire.admission import BadRequest, decode_request
 
 __all__ = ["QUERY_OPTIONS", "Questions"]
@@ -67,7 +67,11 @@ class Questions:
         self._answer = answer
         self._refuse = refuse
         self._counters = counters
+        self.hand_over: Callable[[list[bytes], Request], bool] = lambda _envelope, _request: False
+        """Takes a question to where its answer takes a while; `send` is for when it has come."""
         self._turns: Turns[_Question] = Turns(limits.QUESTIONS_PER_CLIENT, limits.QUESTIONS_WAITING)
+        self.is_flooded = False
+        """Whether more had come than is read in one turn."""
         self._cut: set[bytes] = set()
         """Who was cut off since the last heartbeat; what it had sent before is not looked at."""
 
@@ -79,10 +83,12 @@ class Questions:
     def take_in(self) -> int:
         """Read what has come, some of it. Returns how many peers were cut off for asking without end."""
         cut = 0
+        self.is_flooded = True
         for _ in range(limits.REQUESTS_PER_TURN):
             try:
                 *parts, last = self.door.socket.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:
+                self.is_flooded = False
                 break
             envelope, frame = [part.bytes for part in parts], last.bytes
             sender = envelope[0] if envelope else b""
@@ -99,12 +105,17 @@ class Questions:
             except BadRequest as error:
                 self._counters.refused += 1
                 if error.id is not None:
-                    self._send(envelope, self._refuse(error.id, "BAD_REQUEST", str(error)))
+                    self.send(envelope, self._refuse(error.id, "BAD_REQUEST", str(error)))
+                continue
+            if isinstance(request, MarkRequest) and not self.door.may_write(last):
+                self._counters.refused += 1
+                text = "this client's key may only read; its .key file lies in the hub's folder read-only"
+                self.send(envelope, self._refuse(request.id, "READ_ONLY", text))
                 continue
             if not self._turns.add(sender, _Question(envelope, request)):
                 self._counters.refused += 1
                 text = f"more than {limits.QUESTIONS_PER_CLIENT} of your questions wait; ask again later"
-                told = self._send(envelope, self._refuse(request.id, "BUSY", text))
+                told = self.send(envelope, self._refuse(request.id, "BUSY", text))
                 cut += self._costs(sender, last, limits.BUSY_COSTS if told else limits.UNHEARD_COSTS)
         return cut
 
@@ -127,14 +138,16 @@ class Questions:
             return
         question = self._turns.next()
         try:
+            if self.hand_over(question.envelope, question.request):
+                return
             reply: bytes | None = self._answer(question.request)
         except Exception:
             log.exception("an error of the hub's own")
             reply = self._refuse(question.request.id, "INTERNAL", "the hub failed on this; see its log")
         if reply is not None:
-            self._send(question.envelope, reply)
+            self.send(question.envelope, reply)
 
-    def _send(self, envelope: list[bytes], reply: bytes) -> bool:
+    def send(self, envelope: list[bytes], reply: bytes | zmq.Frame) -> bool:
         """Send an answer; False if its peer has gone, or does not read its answers."""
         socket = self.door.socket
         for _ in range(2):

@@ -11,8 +11,12 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from rdahub import limits, rda
+
+if TYPE_CHECKING:
+    from rdahub.rda_out import RdaOut
 
 __all__ = ["RecorderLink", "RecorderLost"]
 
@@ -41,6 +45,9 @@ class RecorderLink:
         self._ring = ring
         self._result: socket.socket | OSError | None = None
         self._decoder = rda.Decoder(copy=False)
+        self.out: RdaOut | None = None
+        """Who else gets what is received."""
+        self._fresh: memoryview | None = None
         self._spare: socket.socket | None = None
         """For the next attempt: a flood of peers may have taken every descriptor by then."""
 
@@ -129,16 +136,45 @@ class RecorderLink:
                 decoder.eof()
                 raise RecorderLost("it closed the connection")
             decoder.buffer_updated(n)
-            while (message := decoder.take()) is not None:
-                yield message
+            self._fresh = room[:n]
+            try:
+                while (message := decoder.take()) is not None:
+                    yield message
+            finally:  # also in a turn that is cut short, and of what came before an error
+                self._hand_on()
             if n < len(room):
                 return  # that was all
+
+    def soak(self) -> None:
+        """Take in what has arrived and leave it for `receive`: for who has something long to do."""
+        self._hand_on()
+        for _ in range(limits.RECEIVE_CALLS):
+            if self.socket is None:
+                return
+            room = self._decoder.get_buffer()
+            try:
+                n = self.socket.recv_into(room)
+            except OSError:  # there is no more, or `receive` will find what is wrong
+                return
+            self._decoder.buffer_updated(n)
+            self._fresh = room[:n]
+            self._hand_on()
+            if n < len(room):
+                return
+
+    def _hand_on(self) -> None:
+        """Give what was received last to who else gets it."""
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None and self.out is not None and self.socket is not None:
+            self.out.pass_on(fresh)
 
     def drop(self) -> None:
         """Close the connection."""
         if self.socket is not None:
             self.socket.close()
             self.socket = self.descriptor = None
+            if self.out is not None:
+                self.out.lost()
 
     def close(self) -> None:
         """Close everything."""

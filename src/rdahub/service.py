@@ -18,10 +18,14 @@ from collections.abc import Callable
 
 from rdahub import limits, rda
 from rdahub.about import About
+from rdahub.announce import announcer
+from rdahub.archive.keeper import Keeper
 from rdahub.broker import Broker
+from rdahub.companion import Companion, close_all
 from rdahub.config import ServeSettings, recorder_address
 from rdahub.entrance import Entrance
-from rdahub.exporter import Exporter
+from rdahub.exporter import exporter
+from rdahub.rda_out import RdaOut
 from rdahub.recorder import RecorderLink, RecorderLost
 from rdahub.rings import History
 from rdahub.seldom import Seldom
@@ -47,7 +51,8 @@ class Hub:
     ----------
     settings : ServeSettings
     ready : callable
-        ``ready(query, publish, name)`` is called once the sockets are bound.
+        ``ready(query, publish, name, rda)`` is called once the sockets are bound; `rda` is None without
+        ``rda_out``.
 
     Raises
     ------
@@ -55,7 +60,7 @@ class Hub:
         An endpoint or the name is taken.
     """
 
-    def __init__(self, settings: ServeSettings, ready: Callable[[str, str, str], None]) -> None:
+    def __init__(self, settings: ServeSettings, ready: Callable[[str, str, str, str | None], None]) -> None:
         self.settings = settings
         self._ready = ready
         self._instance = uuid.uuid4().hex[:16]
@@ -75,6 +80,7 @@ class Hub:
             self._instance, History(settings.history, settings.history_bytes), self._storage.make_ring
         )
         self._storage.release = self._broker.rings.release
+        self._storage.meanwhile = self._link.soak
         self._about = About(settings, self._broker, self._upstream, self._storage)
         try:
             self._entrance = Entrance(settings, self._about.answer, self._about.refuse, self._broker.counters)
@@ -86,9 +92,27 @@ class Hub:
         self.publish_endpoint = self._publisher.door.endpoint
         description = self._entrance.describe()
         self._storage.describe({"instance": self._instance, **description})
+        self._companions: list[Companion] = []
+        self._archive: Keeper | None = None
         try:
-            self._exporter = Exporter(settings, description) if settings.metrics else None
+            if settings.metrics:
+                self._companions.append(exporter(settings, description))
+            if settings.announce:
+                self._companions.append(
+                    announcer(settings, self._instance, description, self.publish_endpoint)
+                )
+            if settings.rda_out:
+                self._link.out = self._about.rda_out = RdaOut(settings)
+                self._companions.append(self._link.out)
+            if settings.archive:
+                questions = self._entrance.questions
+                self._archive = self._about.archive = Keeper(
+                    settings, self._broker, time.time_ns(), description, questions.send, self._about.refuse
+                )
+                questions.hand_over = self._archive.take
+                self._companions.append(self._archive)
         except BaseException:
+            close_all(self._companions)
             self._entrance.close()
             self._storage.close()
             raise
@@ -101,7 +125,8 @@ class Hub:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.stop())
-        self._ready(self.query_endpoint, self.publish_endpoint, self.settings.name)
+        rda_out = None if self._link.out is None else self._link.out.address
+        self._ready(self.query_endpoint, self.publish_endpoint, self.settings.name, rda_out)
         log.info(
             "hub %s, instance %s, Recorder %s", self.settings.name, self._instance, self.settings.recorder
         )
@@ -126,7 +151,8 @@ class Hub:
             return  # it is full, so the loop will wake all the same; or the hub has ended meanwhile
 
     def _watch(self) -> Waiting:
-        waiting = Waiting(*self._entrance.sockets())
+        in_use, others = self._entrance.sockets()
+        waiting = Waiting(in_use if self._archive is None else [*in_use, self._archive.socket], others)
         for descriptor in (self._woken.fileno(), self._storage.bell_fd, self._link.descriptor):
             if descriptor is not None:
                 waiting.add(descriptor)
@@ -146,6 +172,8 @@ class Hub:
             self._finish_attempt()
         if self._storage.bell_fd in ready:
             self._storage.greet()
+        if self._archive is not None and self._archive.socket in ready:
+            self._archive.serve()
 
     def _look_after(self, now: float) -> None:
         """Whatever goes by the clock, or by news of the Recorder."""
@@ -172,13 +200,21 @@ class Hub:
         self._link.close()
         self._storage.ring_bells()
         self._answer_last_questions()
-        if self._exporter is not None:
-            self._exporter.close()
+        self._finish_archive()
+        close_all(self._companions)
         self._storage.close()
         self._entrance.close()
         self._wake.close()
         self._woken.close()
         log.info("hub %s has ended", self.settings.name)
+
+    def _finish_archive(self) -> None:
+        """Let it write what is left, and answer what it asks for that."""
+        if self._archive is not None:
+            self._archive.let_go()
+            until = time.monotonic() + limits.ARCHIVE_GOODBYE_SECONDS
+            while self._archive.is_running and time.monotonic() < until:
+                self._entrance.serve(self._waiting.wait(0.01))
 
     def _answer_last_questions(self) -> None:
         """Readers on this machine were just told of the end; what led to it they ask for now."""
@@ -241,19 +277,19 @@ class Hub:
 
     def _pass_on(self, block: rda.Data) -> None:
         """The way every block goes."""
-        received_ns = time.monotonic_ns()
+        received_ns, wall_ns = time.monotonic_ns(), time.time_ns()
         if self._storage.local_readers:
-            frames = self._broker.extend(block, received_ns, time.time_ns())
+            frames = self._broker.extend(block, received_ns, wall_ns)
             self._storage.ring_bells()
             self._publisher.send(frames)
             sent_ns = time.monotonic_ns()
         else:
             try:
-                self._publisher.send(self._broker.announce(block, received_ns, time.time_ns()))
+                self._publisher.send(self._broker.announce(block, received_ns, wall_ns))
             finally:
                 sent_ns = time.monotonic_ns()
                 self._broker.keep()
-        self._about.times.block(received_ns, sent_ns, self._broker.segment, self._broker.next_index)
+        self._about.times.block(received_ns, sent_ns, self._broker.segment, self._broker.next_index, wall_ns)
         self._upstream.data(received_ns * 1e-9)
         if self._told_state == STALLED:
             self._next_look = 0.0
@@ -292,6 +328,7 @@ class Hub:
         now_ns = time.monotonic_ns()
         self._about.losses.note(broker.journal)  # before it forgets
         broker.prune(now_ns * 1e-9)
+        self._about.times.arrivals.prune(broker.first_available)
         segment = broker.segment
         beat = Heartbeat(
             instance=self._instance,
@@ -311,9 +348,11 @@ class Hub:
         self._storage.ring_bells()
         if self._entrance.beat():
             self._watch_anew()
-        if self._exporter is not None:
-            self._exporter.mind(now_ns * 1e-9)
+        for companion in self._companions:
+            companion.mind(now_ns * 1e-9)
 
     def _note_older(self) -> None:
-        """Tell readers on this machine, who map the newest ring, of samples under earlier layouts."""
-        self._storage.note_older(self._broker.first_available if self._broker.rings.has_older else None)
+        """Tell readers on this machine, who map the newest ring, of samples that are not in it."""
+        broker, oldest = self._broker, self._broker.first_available
+        elsewhere = broker.rings.has_older or oldest < broker.first_in_memory
+        self._storage.note_older(oldest if elsewhere else None)

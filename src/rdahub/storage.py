@@ -38,13 +38,15 @@ class Storage:
         self._readers: list[str] = []
         self.release: Callable[[], bool] = lambda: False
         """Called when memory is short, before a ring is made shorter; true if that freed some."""
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Called again and again while memory is reserved."""
 
     def make_ring(self, n_channels: int, rows: int, start: int) -> Ring:
         """A ring of at least `rows` samples, or of as many as there is shared memory for."""
         wanted = rows = self._affordable(n_channels, rows)
         while self._owner is not None:
             try:
-                ring = self._owner.create_ring(n_channels, rows, start)
+                ring = self._owner.create_ring(n_channels, rows, start, self.meanwhile)
             except SharedMemoryError as error:
                 if self.release():
                     self._owner.give_up_ring()  # it is of the layout that was just let go of

@@ -1,6 +1,7 @@
 """Client of an rdahub: live EEG and its history, by exact sample index, from any number of machines."""
 
 from rdahub_client.blocking import Client
+from rdahub_client.clock import SampleClock
 from rdahub_client.errors import (
     AuthError,
     BadRange,
@@ -13,6 +14,7 @@ from rdahub_client.errors import (
     NotYetAvailable,
     Overwritten,
     RdaHubError,
+    ReadOnly,
     RequestRefused,
     SegmentChanged,
     SharedMemoryError,
@@ -21,18 +23,31 @@ from rdahub_client.errors import (
     WireError,
 )
 from rdahub_client.local import LocalClient
-from rdahub_client.records import Block, Event, Gap, Marker, Segment, SegmentEnd, SegmentStart
+from rdahub_client.past import Past
+from rdahub_client.records import (
+    Block,
+    Epoch,
+    Event,
+    Gap,
+    Instance,
+    Marker,
+    Segment,
+    SegmentEnd,
+    SegmentStart,
+)
 
 __all__ = [
     "AuthError",
     "BadRange",
     "Block",
     "Client",
+    "Epoch",
     "Event",
     "Gap",
     "HubLost",
     "HubRestarted",
     "HubUnreachable",
+    "Instance",
     "KeyFileError",
     "LocalClient",
     "Marker",
@@ -40,8 +55,11 @@ __all__ = [
     "NotStreaming",
     "NotYetAvailable",
     "Overwritten",
+    "Past",
     "RdaHubError",
+    "ReadOnly",
     "RequestRefused",
+    "SampleClock",
     "Segment",
     "SegmentChanged",
     "SegmentEnd",

@@ -11,6 +11,8 @@ __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_QUERY_PORT",
     "Address",
+    "from_here",
+    "hub_wanted",
     "publish_endpoint",
     "query_endpoint",
 ]
@@ -19,7 +21,25 @@ DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_QUERY_PORT: Final = 5570
 
 Address: TypeAlias = str | tuple[str, int]
-"""``"host"``, ``"host:port"``, ``("host", port)``, ``"tcp://host:port"`` or ``"ipc://path"``."""
+"""``"host"``, ``"host:port"``, ``("host", port)``, ``"tcp://host:port"`` or ``"ipc://path"``; and ``"auto"``
+or ``"auto:NAME"`` for a hub to be found (`discovery`)."""
+
+_EVERYWHERE: Final = {"tcp://0.0.0.0:": "tcp://127.0.0.1:", "tcp://[::]:": "tcp://[::1]:"}
+
+
+def hub_wanted(address: Address) -> str | None:
+    """Name of the hub that ``"auto:NAME"`` asks to find, empty for ``"auto"``; None if it is an address."""
+    if not isinstance(address, str) or address.partition(":")[0] != "auto":
+        return None
+    return address.partition(":")[2]
+
+
+def from_here(endpoint: str) -> str:
+    """How this machine reaches what listens everywhere, also where that is no address to connect to."""
+    for anywhere, here in _EVERYWHERE.items():
+        if endpoint.startswith(anywhere):
+            return endpoint.replace(anywhere, here, 1)
+    return endpoint
 
 
 def query_endpoint(address: Address) -> str:

@@ -13,13 +13,21 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar, overload
 
-from rdahub_client.address import Address
+import numpy as np
+import numpy.typing as npt
+
+from rdahub_client.address import Address, hub_wanted
 from rdahub_client.blocking import Client
+from rdahub_client.clock import Float64, SampleClock
+from rdahub_client.discovery import find_address
 from rdahub_client.errors import HubLost, NotStreaming, RdaHubError
+from rdahub_client.journal import Journal
 from rdahub_client.keys import KeyFile
+from rdahub_client.past import Past, list_instances, recall
 from rdahub_client.reader import (
+    EVER,
     PROBE_TIMEOUT,
     REQUEST_TIMEOUT,
     SILENCE,
@@ -30,16 +38,16 @@ from rdahub_client.reader import (
     soon,
     unreachable,
 )
-from rdahub_client.records import Event, Float32, Gap, Marker, Segment
+from rdahub_client.records import Epoch, Event, Float32, Gap, Instance, Marker, Segment
 from rdahub_client.streams import Cursor
+from rdahub_client.times import Clock, Indices, Seconds
 from rdahub_client.verbs import Heard, Listen, Verb
+from rdahub_client.windows import Pending, Texts
 from rdahub_client.wire import Info, InfoRequest, Reply, Request
 
 __all__ = ["AsyncClient"]
 
 Result = TypeVar("Result")
-
-_EVER: Final = 1e9  # s
 
 
 class AsyncClient:
@@ -69,15 +77,20 @@ class AsyncClient:
         self._client = Client(buffer_size, buffer_window, curve_key=curve_key, server_key=server_key)
         self._timeline = self._client._timeline
         self._verbs = self._client._verbs
+        self._times = self._client._times
         self._busy = False
 
     # --- beginning and ending ------------------------------------------------------------------------
 
     async def connect(self, address: Address = "127.0.0.1", timeout: float | None = 5) -> None:
         """Find the hub; as `Client.connect`."""
+        deadline = deadline_of(timeout)
+        if hub_wanted(address) is not None:
+            address = await asyncio.to_thread(find_address, address, timeout, self._client._keys)
         self._client._open_query(address)
         try:
-            self._client._found(await self.info(timeout))
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._client._found(await self.info(left))
         except (RdaHubError, asyncio.CancelledError):
             self._client.disconnect()
             raise
@@ -230,6 +243,38 @@ class AsyncClient:
         self._client._require_streaming("poll")
         return await self._run(self._verbs.poll(number_of_samples(n), deadline_of(timeout)))
 
+    # --- time ----------------------------------------------------------------------------------------
+
+    @overload
+    async def time_of(self, index: int, clock: Clock = "monotonic") -> float: ...
+    @overload
+    async def time_of(self, index: npt.NDArray[np.int64], clock: Clock = "monotonic") -> Float64: ...
+    async def time_of(self, index: Indices, clock: Clock = "monotonic") -> Seconds:
+        """When samples were taken, or will be; as `Client.time_of`."""
+        self._client._require_instance()
+        return await self._run(self._times.time_of(index, clock, soon()))
+
+    @overload
+    async def index_at(self, time: float, clock: Clock = "monotonic") -> int: ...
+    @overload
+    async def index_at(self, time: Float64, clock: Clock = "monotonic") -> npt.NDArray[np.int64]: ...
+    async def index_at(self, time: Seconds, clock: Clock = "monotonic") -> Indices:
+        """The sample taken nearest to a time; as `Client.index_at`."""
+        self._client._require_instance()
+        return await self._run(self._times.index_at(time, clock, soon()))
+
+    async def at(self, start: float, stop: float, clock: Clock = "monotonic") -> Float32:
+        """Samples taken from `start` up to, not including, `stop`; as `Client.at`."""
+        self._client._require_instance()
+        return await self.read(*await self._run(self._times.span(start, stop, clock, soon())))
+
+    async def sample_clock(self, index: int | None = None) -> SampleClock:
+        """How exactly times are known; as `Client.sample_clock`."""
+        self._client._require_instance()
+        return await self._run(self._times.sample_clock(None if index is None else as_index(index), soon()))
+
+    # --- everything in order -------------------------------------------------------------------------
+
     def stream(self, start: str | int = "live", timeout: float | None = None) -> AsyncIterator[Event]:
         """Everything from `start` on, as events in index order; as `Client.stream`.
 
@@ -238,6 +283,67 @@ class AsyncClient:
         self._client._require_streaming("stream")
         self._glance()
         return AsyncEventStream(self, self._client._streams.cursor_at(start), timeout)
+
+    # --- around markers ------------------------------------------------------------------------------
+
+    async def window(
+        self, marker: Marker, tmin: float, tmax: float, timeout: float | None = 1
+    ) -> Float32 | None:
+        """Samples around a marker as soon as they are complete; as `Client.window`."""
+        self._client._require_streaming("window")
+        return await self._run(self._client._windows.window(marker, tmin, tmax, deadline_of(timeout)))
+
+    def windows(
+        self,
+        tmin: float,
+        tmax: float,
+        type: Texts = None,  # noqa: A002 - as in Marker
+        description: Texts = None,
+        start: str | int = "live",
+        timeout: float | None = None,
+    ) -> AsyncIterator[Epoch]:
+        """The window around each marker of a kind; as `Client.windows`.
+
+        Asking on after a time-out or a cancelled ``anext`` is allowed, and loses nothing.
+        """
+        self._client._require_streaming("windows")
+        self._glance()
+        pending = self._client._windows.open(start, tmin, tmax, type, description)
+        return AsyncEpochStream(self, pending, timeout)
+
+    async def _next_epoch(self, pending: Pending, timeout: float | None) -> Epoch:
+        await asyncio.sleep(0)  # as in _next_event
+        if not self._client.is_streaming:
+            raise StopAsyncIteration
+        return await self._run(self._client._windows.next_epoch(pending, deadline_of(timeout)))
+
+    async def insert_marker(
+        self,
+        description: str,
+        type: str = "Comment",  # noqa: A002 - as in Marker
+        index: int | None = None,
+        time: float | None = None,
+        points: int = 1,
+        channel: int = -1,
+        timeout: float | None = 5,
+    ) -> Marker:
+        """Put a marker into the recording; as `Client.insert_marker`."""
+        if time is not None:
+            if index is not None:
+                raise ValueError("a marker stands at an index or at a time, not at both")
+            index = await self.index_at(time)
+        request = self._client._mark_request(description, type, index, points, channel)
+        return await self._run(self._client._windows.insert(request, deadline_of(timeout)))
+
+    # --- the archive -----------------------------------------------------------------------------------
+
+    async def instances(self, timeout: float | None = 5) -> list[Instance]:
+        """Instances of which there are samples; as `Client.instances`."""
+        return await self._run(list_instances(deadline_of(timeout)))
+
+    async def archive(self, instance: str) -> AsyncArchive:
+        """What an instance in the hub's archive recorded; as `Client.archive`."""
+        return AsyncArchive(self, *await self._run(recall(instance)))
 
     async def _next_event(self, cursor: Cursor, timeout: float | None) -> Event:
         await asyncio.sleep(0)  # others get their turn, also while history comes without any waiting
@@ -303,7 +409,7 @@ class AsyncClient:
 
     async def _ask(self, request: Request, deadline: float | None, patience: float | None) -> Reply:
         query = self._client._reachable()
-        asking = query.asking(request, deadline, _EVER if patience is None else patience)
+        asking = query.asking(request, deadline, EVER if patience is None else patience)
         with contextlib.closing(asking):
             try:
                 while True:
@@ -313,6 +419,25 @@ class AsyncClient:
                 reply: Reply = answered.value
         self._client._follow_hub(request, reply)
         return reply
+
+
+class AsyncArchive(Past):
+    """What `AsyncClient.archive` returns."""
+
+    def __init__(self, client: AsyncClient, about: Instance, journal: Journal) -> None:
+        super().__init__(about, journal)
+        self._client = client
+
+    async def read(self, start: int, stop: int) -> Float32:
+        """Samples ``[start, stop)``; as `Archive.read`."""
+        return await self._client._run(self.find(as_index(start), as_index(stop)))
+
+    async def get_data(self, start: int, stop: int) -> Float32 | None:
+        """As `read`, but None where it would raise."""
+        try:
+            return await self.read(start, stop)
+        except RdaHubError:
+            return None
 
 
 class AsyncEventStream(AsyncIterator[Event]):
@@ -325,6 +450,18 @@ class AsyncEventStream(AsyncIterator[Event]):
 
     async def __anext__(self) -> Event:
         return await self._client._next_event(self._cursor, self._timeout)
+
+
+class AsyncEpochStream(AsyncIterator[Epoch]):
+    """What `AsyncClient.windows` returns; ends when the client stops streaming."""
+
+    def __init__(self, client: AsyncClient, pending: Pending, timeout: float | None) -> None:
+        self._client = client
+        self._pending = pending
+        self._timeout = timeout
+
+    async def __anext__(self) -> Epoch:
+        return await self._client._next_epoch(self._pending, self._timeout)
 
 
 async def _readable(descriptors: list[int], until: float) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 import zmq
 
 from rdahub_client.address import Address, publish_endpoint, query_endpoint
+from rdahub_client.discovery import find_address
 from rdahub_client.errors import HubLost, NotStreaming, RdaHubError
 from rdahub_client.keys import KeyFile, client_keys
 from rdahub_client.memory import private_ring
@@ -135,22 +136,24 @@ class Client(Reader):
         ----------
         address : str or tuple of (str, int)
             ``"host"``, ``"host:port"``, ``("host", port)``, ``"tcp://host:port"`` or ``"ipc://path"``; the
-            port is 5570 where none is given.
+            port is 5570 where none is given. ``"auto"`` is the only hub there is, ``"auto:NAME"`` the only
+            one of this name: on this machine, and with the extra ``zeroconf`` among those announced.
         timeout : float or None
             Seconds; None waits for ever.
 
         Raises
         ------
         HubUnreachable
-            No hub answered in time.
+            No hub answered in time; or there is more than one for ``"auto"``.
         AuthError
             The hub and this client do not accept each other's keys, or only one of them has any.
         ValueError
             The address cannot be one.
         """
-        self._open_query(address)
+        deadline = deadline_of(timeout)
+        self._open_query(find_address(address, timeout, self._keys))
         try:
-            self._found(self.info(timeout))
+            self._found(self.info(None if deadline is None else max(0.0, deadline - time.monotonic())))
         except RdaHubError:
             self.disconnect()
             raise

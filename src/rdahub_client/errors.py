@@ -20,6 +20,7 @@ __all__ = [
     "NotYetAvailable",
     "Overwritten",
     "RdaHubError",
+    "ReadOnly",
     "RequestRefused",
     "SegmentChanged",
     "SharedMemoryError",
@@ -134,6 +135,10 @@ class RequestRefused(RdaHubError):
     def __init__(self, message: str, *, code: str, hub: str = "") -> None:
         super().__init__(message, hub=hub)
         self.code = code
+
+
+class ReadOnly(RequestRefused, PermissionError):
+    """The hub lets this client's key read, but not insert markers."""
 
 
 class SharedMemoryError(RdaHubError):

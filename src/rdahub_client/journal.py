@@ -113,6 +113,21 @@ class Journal:
                 return place
         return self.stop
 
+    def known_from(self, most: int) -> int:
+        """Where to begin if only the newest `most` records are to stay."""
+        spare = len(self._records) - most
+        if spare <= 0:
+            return 0
+        match self._records[spare - 1]:
+            case SegmentStart(segment):
+                return segment.start + 1
+            case SegmentEnd(segment):
+                return (segment.start if segment.stop is None else segment.stop) + 1
+            case Gap(stop=stop):
+                return stop
+            case Marker(block=block):
+                return block + 1
+
     def ahead(self, place: int) -> tuple[list[Marker], SegmentStart | SegmentEnd | Gap | None]:
         """The markers next in line from `place` on, and the first record after them that is none."""
         markers: list[Marker] = []

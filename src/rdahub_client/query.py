@@ -24,13 +24,22 @@ import zmq
 from rdahub_client.errors import AuthError, HubLost, Unanswered
 from rdahub_client.greeting import mechanism
 from rdahub_client.keys import ClientKeys
-from rdahub_client.waiting import is_readable
-from rdahub_client.wire import RangeRequest, Reply, Request, decode_reply, encode_request
+from rdahub_client.waiting import Waiting, is_readable
+from rdahub_client.wire import (
+    PastRangeRequest,
+    RangeRequest,
+    Reply,
+    Request,
+    decode_reply,
+    encode_request,
+)
 
-__all__ = ["HEARTBEAT_MS", "QuerySocket", "end_context", "remaining_ms", "set_heartbeat"]
+__all__ = ["HEARTBEAT_MS", "QuerySocket", "end_context", "set_heartbeat"]
 
 HEARTBEAT_MS: Final = 1000
 """A dead link is noticed after three of these; without heartbeats TCP notices nothing for minutes."""
+_LONGEST: Final = 3600.0
+"""Seconds of one wait: the system counts milliseconds in 31 bits."""
 CONNECT_MS: Final = 1500
 """For one attempt to connect: TCP alone waits 1, 3, 7 s ... for an answer, long after a network is healed."""
 RECONNECT_MS: Final = 100, 500
@@ -69,12 +78,6 @@ def end_context(context: zmq.Context[zmq.Socket[bytes]]) -> None:
     aside = threading.Thread(target=context.term, name="rdahub-end", daemon=True)
     aside.start()
     aside.join(_NAME_LOOKUP)
-
-
-def remaining_ms(deadline: float | None, at_most: float = 3600.0) -> int:
-    """Milliseconds until a monotonic deadline, rounded up, for a poller."""
-    left = at_most if deadline is None else min(deadline - time.monotonic(), at_most)
-    return max(0, int(left * 1000) + 1) if left > 0 else 0
 
 
 @dataclass(slots=True)
@@ -117,7 +120,7 @@ class QuerySocket:
         try:
             while True:
                 until = next(asking)
-                self._poller.poll(remaining_ms(until))
+                self._waiting.changes(min(until - time.monotonic(), _LONGEST))
         except StopIteration as answered:
             reply: Reply = answered.value
             return reply
@@ -177,7 +180,7 @@ class QuerySocket:
 
     def _ask_ahead(self, request: Request, reply: Reply) -> None:
         """Have the hub make a range's next page while this one is put to use: it is asked for next."""
-        if not isinstance(request, RangeRequest):
+        if not isinstance(request, RangeRequest | PastRangeRequest):
             return
         stop = reply.header.get("stop")
         if isinstance(stop, int) and request.start < stop < request.stop:
@@ -227,9 +230,7 @@ class QuerySocket:
                 self._keys.lock(self._socket)
             self._monitor = self._socket.get_monitor_socket(_REFUSED | _MISMATCH | _BROKEN)
             self._broken_handshakes = 0
-            self._poller = zmq.Poller()
-            self._poller.register(self._socket, zmq.POLLIN)
-            self._poller.register(self._monitor, zmq.POLLIN)
+            self._waiting = Waiting([self._socket, self._monitor])
             self._socket.connect(self.endpoint)
         return self._socket
 
@@ -267,7 +268,7 @@ class QuerySocket:
     def _trust(self) -> None:
         """No watching after an answer: reports that nobody reads would stop libzmq's I/O thread."""
         if self._monitor is not None and self._socket is not None:
-            self._poller.unregister(self._monitor)
+            self._waiting.remove(int(self._monitor.get(zmq.FD)))
             self._socket.disable_monitor()  # before closing: libzmq would wait for a reader that has gone
             self._monitor.close()
             self._monitor = None

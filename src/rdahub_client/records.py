@@ -12,7 +12,19 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Block", "Event", "Float32", "Gap", "Marker", "Record", "Segment", "SegmentEnd", "SegmentStart"]
+__all__ = [
+    "Block",
+    "Epoch",
+    "Event",
+    "Float32",
+    "Gap",
+    "Instance",
+    "Marker",
+    "Record",
+    "Segment",
+    "SegmentEnd",
+    "SegmentStart",
+]
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 
@@ -107,6 +119,41 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Instance:
+    """One life of a hub, of which there are samples: in its memory or in its archive.
+
+    Attributes
+    ----------
+    id : str
+        With an index it names one sample for ever.
+    name : str
+        The hub's ``--name``.
+    recorder : str
+        Address of its Recorder.
+    began_ns : int
+        When it began, ns since 1970, by the hub's wall clock.
+    runs : tuple of (int, int)
+        Samples ``[start, stop)`` that can be had; between two runs some were not archived.
+    """
+
+    id: str
+    name: str
+    recorder: str
+    began_ns: int
+    runs: tuple[tuple[int, int], ...]
+
+    @property
+    def first_available(self) -> int:
+        """Index of the oldest sample."""
+        return self.runs[0][0] if self.runs else 0
+
+    @property
+    def next_index(self) -> int:
+        """Index after the newest sample."""
+        return self.runs[-1][1] if self.runs else 0
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentStart:
     """A segment began."""
 
@@ -136,6 +183,42 @@ class Block:
     stop: int
     samples: Float32
     markers: tuple[Marker, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Epoch:
+    """The window around a marker, or why there is none.
+
+    Attributes
+    ----------
+    marker : Marker
+    segment : Segment or None
+        The one the marker's sample is of; None if that is not known.
+    start, stop : int
+        The window's samples, half-open: its last sample is the one before `tmax`. If the segment is not
+        known, both are the marker's index.
+    samples : ndarray of float32, shape (stop - start, n_channels), or None
+        In the segment's units, the caller's to keep. Rows in a gap are NaN.
+    gaps : tuple of Gap
+        What is missing there.
+    reason : str or None
+        None if there are samples. ``segment_start``, ``segment_end``: the window goes beyond its segment;
+        ``overwritten``: history no longer holds all of it; ``hub_restart``: its hub is gone.
+    """
+
+    marker: Marker
+    segment: Segment | None
+    start: int
+    stop: int
+    samples: Float32 | None
+    gaps: tuple[Gap, ...]
+    reason: str | None
+
+    @property
+    def times(self) -> npt.NDArray[np.float64]:
+        """Seconds from the marker, of each sample."""
+        sfreq = 1.0 if self.segment is None else self.segment.sfreq
+        return (np.arange(self.start, self.stop) - self.marker.index) / sfreq
 
 
 Record: TypeAlias = SegmentStart | SegmentEnd | Gap | Marker

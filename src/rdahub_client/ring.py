@@ -186,15 +186,16 @@ class Ring:
 class RingReader:
     """A reader's end, in another process: the same rows, mapped read-only.
 
-    A range is given out as a view while the writer is far from it, and as a verified copy when it is among
-    the oldest eighth of the ring, which the writer may reach at any time.
+    A range is given out as a view while the writer is far from it, and as a verified copy when it is in the
+    eighth of the ring that the writer comes to next, and may reach at any time.
     """
 
-    __slots__ = ("_marks", "_rows", "capacity", "n_channels")
+    __slots__ = ("_far", "_marks", "_rows", "capacity", "n_channels")
 
     def __init__(self, rows: Float32, marks: Marks) -> None:
         self.capacity = len(rows) // 2
         self.n_channels = int(rows.shape[1])
+        self._far = self.capacity - self.capacity // 8
         self._rows = rows
         self._marks = marks.data  # it gives numbers where the array would make objects of them
 
@@ -215,7 +216,8 @@ class RingReader:
 
     def holds(self, start: int, stop: int) -> bool:
         """Whether all of ``[start, stop)`` is here now."""
-        return stop <= self.next_index and start >= self.first_available
+        marks = self._marks
+        return stop <= marks[NEXT] and start >= marks[FLOOR] and start >= marks[RESERVED] - self.capacity
 
     def reaches(self, index: int) -> bool:
         """Whether rows up to `index` have been written."""
@@ -225,7 +227,7 @@ class RingReader:
         """View or copy of ``[start, stop)``; None if it was overwritten while it was being copied."""
         row = start % self.capacity
         view = self._rows[row : row + stop - start]
-        if start - self.first_available >= self.capacity // 8:
+        if start >= self._marks[RESERVED] - self._far:
             return view
         copy: Float32 = view.copy()
         if start < self.first_available:

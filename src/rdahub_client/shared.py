@@ -30,6 +30,7 @@ import socket
 import struct
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +47,8 @@ if MIRRORS:
 __all__ = ["Attachment", "Owner", "default_directory"]
 
 _PAGE: Final = mmap.ALLOCATIONGRANULARITY
+_PIECE: Final = 8 << 20
+"""Bytes reserved at a time, some 2 ms."""
 _CONTROL_MAGIC: Final = b"RDAHUB\0\1"  # the last byte is the version of this layout
 _RING_MAGIC: Final = b"RDARING\1"
 _NUMBERS: Final = 64  # offset of the int64 numbers in both headers
@@ -95,7 +98,7 @@ class Owner:
             self._fd = self._lock()
             try:
                 self._remove_rings()
-                _reserve(self._fd, _PAGE)
+                _reserve(self._fd, _PAGE, lambda: None)
                 self._map = mmap.mmap(self._fd, _PAGE)
                 self._numbers: Marks = np.frombuffer(self._map, np.int64, _COUNT, _NUMBERS)
                 self._numbers[_OLDER] = _NONE
@@ -125,8 +128,17 @@ class Owner:
         """Say from where on the hub has samples of layouts before the ring's; None if it has none."""
         self._numbers[_OLDER] = _NONE if first_available is None else first_available
 
-    def create_ring(self, n_channels: int, capacity: int, start: int) -> Ring:
+    def create_ring(
+        self, n_channels: int, capacity: int, start: int, meanwhile: Callable[[], None] = lambda: None
+    ) -> Ring:
         """Make a ring and let it take the place of the one before.
+
+        Parameters
+        ----------
+        n_channels, capacity, start : int
+            Its layout, how many samples it holds at least, the index of its first.
+        meanwhile : callable
+            Called again and again: the system takes 0.25 s or more to give 1 GiB.
 
         Raises
         ------
@@ -142,7 +154,7 @@ class Owner:
         except OSError as error:
             raise SharedMemoryError(f"cannot make {path}: {error.strerror}") from None
         try:
-            _reserve(fd, size)
+            _reserve(fd, size, meanwhile)
             rows = map_rows(fd, _PAGE, capacity, n_channels, writable=True)
             header = mmap.mmap(fd, _PAGE)
             _SHAPE.pack_into(header, len(_RING_MAGIC), n_channels, capacity)
@@ -356,10 +368,12 @@ def _take(fd: int) -> bool:
     return _try_lock(fd) and os.fstat(fd).st_nlink > 0
 
 
-def _reserve(fd: int, size: int) -> None:
+def _reserve(fd: int, size: int, meanwhile: Callable[[], None]) -> None:
     """Give a file its size and its memory now, so that nothing dies of SIGBUS later."""
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(fd, 0, size)
+        for begin in range(0, size, _PIECE):
+            os.posix_fallocate(fd, begin, min(_PIECE, size - begin))
+            meanwhile()
         return
     status = os.fstatvfs(fd)
     if status.f_bavail * status.f_frsize < size:

@@ -141,13 +141,13 @@ class Streams:
         if record is None:
             return None
         cursor.place += len(markers)
-        if (
-            markers and cursor.segment is not None
-        ):  # of blocks without samples, before a segment's end or a gap
-            nothing = np.empty((0, cursor.segment.n_channels), np.float32)
-            return Block(cursor.index, cursor.index, nothing, tuple(markers))
+        if markers and cursor.segment is not None:  # inserted, or of blocks without samples
+            return _without_rows(cursor.index, cursor.segment, markers)
         cursor.place += 1
-        return (yield from self._pass(cursor, record, deadline))
+        event = yield from self._pass(cursor, record, deadline)
+        if markers and isinstance(event, SegmentStart):  # inserted while nothing was recorded
+            cursor.waiting = _without_rows(cursor.index, event.segment, markers)
+        return event
 
     def _pass(
         self, cursor: Cursor, record: SegmentStart | SegmentEnd | Gap, deadline: float | None
@@ -239,6 +239,10 @@ class Streams:
         if segment is None:
             return (yield from self._next(cursor, deadline))
         return SegmentEnd(replace(segment, stop=end, ended="lost"), HUB_RESTART)
+
+
+def _without_rows(index: int, segment: Segment, markers: list[Marker]) -> Block:
+    return Block(index, index, np.empty((0, segment.n_channels), np.float32), tuple(markers))
 
 
 def _position(record: SegmentStart | SegmentEnd | Gap) -> int:

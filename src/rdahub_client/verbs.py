@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -24,6 +24,7 @@ from rdahub_client.errors import (
     NotYetAvailable,
     Overwritten,
     RdaHubError,
+    ReadOnly,
     RequestRefused,
     SegmentChanged,
     StartTimeout,
@@ -35,9 +36,9 @@ from rdahub_client.records import (
     Float32,
 )
 from rdahub_client.timeline import Timeline
-from rdahub_client.wire import Message, RangeRequest, Reply, Request
+from rdahub_client.wire import Message, PastRangeRequest, RangeRequest, Refusal, Reply, Request
 
-__all__ = ["Ask", "Listen", "Silence", "Step", "Verb", "Verbs"]
+__all__ = ["Ask", "Listen", "Silence", "Step", "Verb", "Verbs", "fetch", "refused"]
 
 Result = TypeVar("Result")
 
@@ -51,6 +52,20 @@ _REFUSALS: Final[dict[str, type[RdaHubError]]] = {
     "NO_STREAM": NoSegment,
     "WRONG_INSTANCE": HubRestarted,
 }
+
+
+def refused(refusal: Refusal, start: int, stop: int) -> RdaHubError:
+    """What a refusal means to who asked about ``[start, stop)``."""
+    kind = _REFUSALS.get(refusal.code)
+    if kind is None:
+        other = ReadOnly if refusal.code == "READ_ONLY" else RequestRefused
+        return other(refusal.message, code=refusal.code)
+    return kind(
+        refusal.message,
+        requested=(start, stop),
+        first_available=refusal.first_available,
+        next_index=refusal.next_index,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +182,7 @@ class Verbs:
         """From here on the caller's indices are of this instance."""
         self.known_instance = instance
 
-    def _recognise(self) -> None:
+    def recognise(self) -> None:
         """Refuse indices of another instance than the hub is now."""
         if self.known_instance != self.timeline.instance:
             raise HubRestarted(
@@ -204,11 +219,11 @@ class Verbs:
         try:
             yield from self.catch_up(deadline)
         except HubLost:
-            self._recognise()
+            self.recognise()
             if (held := self.timeline.held(start, stop)) is not None:
                 return held
             raise
-        self._recognise()
+        self.recognise()
         return (yield from self.find(start, stop, None))  # as long as it takes, while pages come
 
     def wait(self, start: int, stop: int, deadline: float | None) -> Verb[Float32 | None]:
@@ -216,7 +231,7 @@ class Verbs:
         while True:
             try:
                 yield from self.settle(deadline)
-                self._recognise()
+                self.recognise()
                 return (yield from self.find(start, stop, deadline))
             except (NotYetAvailable, NoSegment):
                 pass
@@ -266,34 +281,26 @@ class Verbs:
             view = timeline.window.view(start, stop)
             if view is not None:
                 return view
-        return (yield from self._fetch(start, stop, deadline))
+        instance = timeline.instance
+        return (yield from fetch(RangeRequest(instance=instance, start=start, stop=stop), deadline))
 
-    def _fetch(self, start: int, stop: int, deadline: float | None) -> Verb[Float32]:
-        """The range from the hub's history, page by page, as a copy."""
-        samples: Float32 | None = None
-        position = start
-        while position < stop:
-            request = RangeRequest(instance=self.timeline.instance, start=position, stop=stop)
-            reply = cast(Reply, (yield Ask(request, deadline)))
-            if (refusal := reply.refusal) is not None:
-                kind = _REFUSALS.get(refusal.code)
-                if kind is None:
-                    raise RequestRefused(refusal.message, code=refusal.code)
-                raise kind(
-                    refusal.message,
-                    requested=(start, stop),
-                    first_available=refusal.first_available,
-                    next_index=refusal.next_index,
-                )
-            page = reply.page()
-            if samples is None:
-                samples = np.empty((stop - start, page.samples.shape[1]), np.float32)
-            if page.start != position or not position < page.stop <= stop:
-                raise WireError(
-                    f"a page [{page.start}, {page.stop}) where [{position}, {stop}) was asked for"
-                )
-            samples[position - start : page.stop - start] = page.samples
-            position = page.stop
-        assert samples is not None  # noqa: S101 - stop > start
-        samples.flags.writeable = False
-        return samples
+
+def fetch(request: RangeRequest | PastRangeRequest, deadline: float | None) -> Verb[Float32]:
+    """The range from the hub's history, page by page, as a copy."""
+    samples: Float32 | None = None
+    start, stop = request.start, request.stop
+    position = start
+    while position < stop:
+        reply = cast(Reply, (yield Ask(replace(request, start=position), deadline)))
+        if (refusal := reply.refusal) is not None:
+            raise refused(refusal, start, stop)
+        page = reply.page()
+        if samples is None:
+            samples = np.empty((stop - start, page.samples.shape[1]), np.float32)
+        if page.start != position or not position < page.stop <= stop:
+            raise WireError(f"a page [{page.start}, {page.stop}) where [{position}, {stop}) was asked for")
+        samples[position - start : page.stop - start] = page.samples
+        position = page.stop
+    assert samples is not None  # noqa: S101 - stop > start
+    samples.flags.writeable = False
+    return samples

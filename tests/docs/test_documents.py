@@ -21,6 +21,7 @@ NOT_EXECUTED = {
     ("tutorial.md", "needs matplotlib and a window; examples/live_plot.py is the same and is run"),
     ("many-machines.md", "the address is an example of a network"),
     ("migrate-from-rdaclient.md", "the old import does not exist here"),
+    ("record.md", "needs a recording; tests/e2e/test_record.py does the same"),
     ("encrypt.md", "needs keys and a hub that has them; tests/e2e/test_curve.py does the same"),
 }
 
@@ -48,6 +49,7 @@ def substitute(code: str, hub: Any, gap_hub: Any) -> str:
     here |= dict.fromkeys(('"127.0.0.1:5570"', '"127.0.0.1"'), f'"{address}"')
     code = re.sub("|".join(map(re.escape, here)), lambda match: here[match[0]], code)
     code = code.replace('LocalClient("rdahub")', f'LocalClient("{hub.name}")')
+    code = code.replace('"auto:lab-1"', f'"auto:{hub.name}"')
     if gap_hub is not None:
         code = code.replace('"127.0.0.1:5580"', f'"{gap_hub.query}"')
     assert not re.search(r"127\.0\.0\.1:55[78]0", code)

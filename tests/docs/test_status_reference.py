@@ -51,12 +51,15 @@ def leaves(value: Any, key: str, known: dict[str, list[str]]) -> Iterator[tuple[
 
 
 @pytest.fixture(scope="module")
-def statuses(start_simulator: Callable[..., Any]) -> list[dict[str, Any]]:
+def statuses(
+    start_simulator: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
     """What hubs say: one without Recorder, one after a run with a gap."""
     found = []
     sim = start_simulator("--dump", str(CASES / "ok_gap.rda"))
     for recorder in ("127.0.0.1:1", sim.rda):
-        with running_hub(recorder) as server:
+        more = ["--rda-out=127.0.0.1:0", f"--archive={tmp_path_factory.mktemp('archive')}"]
+        with running_hub(recorder, *(more if recorder == sim.rda else [])) as server:
             if recorder == sim.rda:
                 with Client() as client:
                     client.connect(server.query)

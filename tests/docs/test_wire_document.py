@@ -509,6 +509,9 @@ def test_ping_stats_and_envelopes(connect: Start) -> None:
     }  # fmt: skip
     while client.ask("stats")[0]["counters"]["samples"] == 0:
         pass  # the first block is on its way
+    times = client.ask("times", start=0, stop=2**63 - 1)[0]
+    assert times["more"] is False
+    assert times["points"][0][1] <= client.ask("ping")[0]["monotonic_ns"]
     request = msgpack.packb({"op": "ping", "id": 77})
     client.query.send_multipart([b"", request])
     assert client.query.poll(PATIENCE_MS)
@@ -522,6 +525,30 @@ def test_ping_stats_and_envelopes(connect: Start) -> None:
     client.query.send(request)  # ... so that the next is to this
     assert client.query.poll(PATIENCE_MS)
     assert open_frame(client.query.recv())[1]["id"] == 77
+
+
+def test_a_marker_inserted_by_one_client_reaches_another_once(
+    start_simulator: Start, start_hub: Start, connect: Start
+) -> None:
+    hub = start_hub(start_simulator("--channels", "4").rda)
+    reader, writer = (connect(zmq.DEALER, hub.query) for _ in range(2))
+    reader.subscribe()
+    reader.join(live=True)
+    until(reader, reader.next_index + 20)
+    mark = {"token": "a token of 16 ch", "type": "Comment", "description": "eyes closed"}
+    answer, _, _ = writer.ask("mark", **mark)
+    assert answer["marker"][3:6] == ["Comment", "eyes closed", True]
+    again, _, _ = writer.ask("mark", **mark)
+    assert (again["seq"], again["marker"]) == (answer["seq"], answer["marker"])
+    begin = reader.ranges_asked
+    until(reader, answer["marker"][0] + 100)
+    assert [each for each in reader.markers if each[5]] == [answer["marker"]]
+    assert reader.ranges_asked == begin
+    check_exact(reader)
+    other = mark | {"token": "another token of 24 char"}
+    for more, code in (({"index": 10**12}, "OUT_OF_RANGE_FUTURE"), ({"channel": 4}, "BAD_MARKER")):
+        with pytest.raises(Refused, match=code):
+            writer.ask("mark", **other | more)
 
 
 def test_goodbye(start_simulator: Start, start_hub: Start, connect: Start) -> None:

@@ -60,7 +60,7 @@ from scripted import ScriptedRecorder
 
 NAMED: Final = {
     "OUT_OF_RANGE_OLD", "OUT_OF_RANGE_FUTURE", "WRONG_INSTANCE", "WRONG_SEGMENT", "NO_STREAM", "BAD_REQUEST",
-    "BUSY",
+    "BUSY", "BAD_MARKER", "TOO_MANY_MARKERS",
 }  # fmt: skip
 DEALERS: Final = 64
 AT_ONCE: Final = 3  # hostile requests between two honest ones of a peer; of more, answers are dropped
@@ -79,7 +79,11 @@ def good(rng: random.Random, number: int) -> dict[str, Any]:
     """A request that a hub may well answer."""
     a, b = sorted(rng.randrange(0, 3000) for _ in range(2))
     asked: dict[str, Any] = {"v": 1, "id": number, "op": rng.choice(("info", "ping", "stats"))}
-    match rng.randrange(4):
+    match rng.randrange(5):
+        case 3:
+            text = chr(rng.randrange(999))
+            asked |= {"op": "mark", "token": f"{number:016}", "type": "x", "description": text}
+            asked |= rng.choice(({}, {"index": a}, {"points": a, "channel": rng.randrange(-1, 99)}))
         case 0:
             asked |= {"op": "range", "start": a, "stop": min(b, a + 50)}
         case 1:

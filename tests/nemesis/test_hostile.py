@@ -13,14 +13,17 @@ from __future__ import annotations
 import contextlib
 import resource
 import signal
+import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 from hostile import (
     ATTACKS,
     GREETING,
@@ -52,7 +55,7 @@ from processes import PATIENCE, hub
 from rdahub import limits
 from rdahub.commands.status import fetch
 from rdahub_client import Client
-from rdahub_client.wire import PingRequest, encode_request
+from rdahub_client.wire import MarkRequest, PingRequest, decode_reply, encode_request
 from scripted import ScriptedRecorder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads memory and descriptors from /proc")
@@ -132,6 +135,28 @@ def test_stopped_subscribers_cost_the_hub_little_and_others_nothing(siege: Siege
             each.send(signal.SIGCONT)
         siege.settle()
     assert memory.peak <= WITH_16_CLIENTS
+
+
+def test_who_inserts_markers_without_end_is_refused_and_the_hub_keeps_no_more(siege: Siege) -> None:
+    """As long as they may be, two questions at a time, as a client that is let in could."""
+    answers: Counter[str] = Counter()
+    longest: dict[str, Any] = {"type": "\U0001d11e" * 50, "description": "\U0001d11e" * 200}
+    with Memory(siege.pid) as memory:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+            peer.linger = 0
+            peer.connect(siege.hub.query)
+            for number in range(limits.MARKS + 1000 + 2):
+                if number >= 2:
+                    assert peer.poll(int(PATIENCE * 1000))
+                    refusal = decode_reply(peer.recv()).refusal
+                    answers["taken" if refusal is None else refusal.code] += 1
+                if number < limits.MARKS + 1000:
+                    peer.send(encode_request(MarkRequest(token=f"{number:016}", **longest), number))
+        siege.settle()
+        assert siege.counter("inserted_markers") == limits.MARKS
+    assert answers == {"taken": limits.MARKS, "TOO_MANY_MARKERS": 1000}
+    assert not siege.lines("opened anew")
+    bounded(memory, ALLOWED)
 
 
 # --- what keeps the hub busy ---
@@ -252,6 +277,14 @@ def test_a_giant_length_is_cut_and_costs_nothing(siege: Siege) -> None:
     bounded(memory, ALLOWED)
 
 
+def come_in(port: int, kind: bytes) -> socket.socket:
+    """Shake hands; again if taken for one of those before, which had the same descriptor at the hub."""
+    for _ in range(50):
+        with suppress(ConnectionError):
+            return shake_hands(port, kind)
+    raise AssertionError("the hub lets nobody in")
+
+
 def test_commands_and_flags_that_no_peer_sends_end_nothing(siege: Siege) -> None:
     strange = [
         bytes((4, 5)) + b"\4PING",  # too short for its time to live
@@ -268,11 +301,9 @@ def test_commands_and_flags_that_no_peer_sends_end_nothing(siege: Siege) -> None
     ):
         for sent in strange:
             for k in range(3):
-                try:
-                    connection = shake_hands(port_of(endpoint), kind)
-                except ConnectionError:  # taken for the one before, which had the same descriptor at the hub
-                    connection = shake_hands(port_of(endpoint), kind)
-                connection.sendall(sent)
+                connection = come_in(port_of(endpoint), kind)
+                with suppress(ConnectionError):  # as below
+                    connection.sendall(sent)
                 (reset if k % 2 else type(connection).close)(connection)
     siege.settle()
     assert siege.alive()

@@ -44,7 +44,7 @@ from scripted import ScriptedRecorder
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "explanation" / "libzmq-facts.md"
-FACTS = 21
+FACTS = 22
 JOIN = 1.0  # s, promised to a late joiner
 
 READERS, AWAY = 12, 3.5  # s

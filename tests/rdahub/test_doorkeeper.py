@@ -19,7 +19,7 @@ import zmq
 import zmq.auth
 from zmq.utils.monitor import parse_monitor_message
 
-from rdahub import limits
+from rdahub import doorkeeper, limits
 from rdahub.doorkeeper import AllowList, Doorkeeper
 from rdahub_client.keys import ClientKeys, KeyPair, read_public, read_secret
 
@@ -85,6 +85,42 @@ def test_only_a_key_taken_off_is_a_reason_to_throw_anybody_out(allowed: Path, ke
     (allowed / "carl.key").rename(allowed / "carla.key")
     assert not allow.refresh()
     assert allow.name(read_public(keys["carl"])) == "carla"
+
+
+def test_keys_in_the_folder_read_only_come_in_and_may_not_write(allowed: Path, keys: dict[str, Path]) -> None:
+    allow = AllowList(allowed, {read_public(keys["hub"]): "this machine"})
+    inner = allowed / "read-only"
+    inner.mkdir()
+    (allowed / "ben.key").rename(inner / "ben.key")
+    shutil.copy(allowed / "anna.key", inner)  # in both
+    assert not allow.refresh()
+    assert names(allow, keys) == {"hub", "anna", "ben"}
+    assert {name for name, path in keys.items() if allow.may_write(read_public(path))} == {"hub"}
+    (inner / "anna.key").unlink()
+    assert not allow.refresh()
+    assert allow.may_write(read_public(keys["anna"]))
+    (inner / "ben.key").unlink()
+    assert allow.refresh()
+
+
+def test_a_key_moved_between_the_folders_while_they_are_read_throws_nobody_out(
+    allowed: Path, keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = allowed / "read-only"
+    inner.mkdir()
+    (allowed / "ben.key").rename(inner / "ben.key")
+    allow = AllowList(allowed, {})
+    look = doorkeeper._keys_in
+
+    def moved_meanwhile(folder: Path) -> list[Path]:
+        found = look(folder)
+        if folder == allowed and (inner / "ben.key").exists():
+            (inner / "ben.key").rename(allowed / "ben.key")
+        return found
+
+    monkeypatch.setattr(doorkeeper, "_keys_in", moved_meanwhile)
+    assert not allow.refresh()
+    assert allow.may_write(read_public(keys["ben"]))
 
 
 def test_an_emptied_folder_lets_nobody_in_and_throws_out_who_was(
@@ -367,7 +403,8 @@ def test_z11_a_curve_server_without_a_check_lets_in_anybody_and_ours_nobody(
     bare.curve_server = True
     bare.curve_publickey, bare.curve_secretkey = door.keeper.pair.public, door.keeper.pair.secret
     bare.bind("tcp://127.0.0.1:*")
-    assert door.outcome(client("carl"), bare) == IN  # this is why
+    # This is why. (libzmq may ask the check that has gone once more, and breaks that one handshake off.)
+    door.until(lambda: door.outcome(client("carl"), bare) == IN)
     told = [door.knock(client(name)) for name in ("anna", "carl")]
     door.until(lambda: all(news() for news in told))
     assert not any(IN in news() for news in told)

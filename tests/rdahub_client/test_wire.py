@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from rdahub_client import wire
 from rdahub_client.errors import WireError
-from rdahub_client.records import Float32, Gap, Marker, Record, Segment, SegmentEnd, SegmentStart
+from rdahub_client.records import Float32, Gap, Instance, Marker, Record, Segment, SegmentEnd, SegmentStart
 from rdahub_client.wire import (
     BlockMessage,
     End,
@@ -31,15 +31,20 @@ from rdahub_client.wire import (
     HereRequest,
     Info,
     InfoRequest,
+    InstancesRequest,
     MarkersRequest,
+    MarkRequest,
     Message,
     Page,
+    PastEventsRequest,
+    PastRangeRequest,
     PingRequest,
     RangeRequest,
     Records,
     Refusal,
     Reply,
     StatsRequest,
+    TimesRequest,
     decode,
     decode_reply,
     record_to_wire,
@@ -97,11 +102,12 @@ PUBLISHED: dict[str, Message] = {
     "segment_end": Records(INSTANCE, 3, [SegmentEnd(ENDED, "counter")]),
     "gap": Records(INSTANCE, 5, [Gap(2**24, 2**24 + 500, "counter")]),
     "markers": Records(INSTANCE, 7, [STIMULUS, EARLY]),
+    "inserted_marker": Records(INSTANCE, 9, [EARLY]),
     "heartbeat": BEAT,
     "heartbeat_before_all": NO_BEAT,
     "end": End(INSTANCE),
 }
-KINDS = {"segment_start": b"S", "segment_end": b"S", "gap": b"G", "markers": b"M"}
+KINDS = {"segment_start": b"S", "segment_end": b"S", "gap": b"G", "markers": b"M", "inserted_marker": b"S"}
 REQUESTS: dict[str, wire.Request] = {
     "info": InfoRequest(id=0),
     "ping": PingRequest(id=1),
@@ -110,8 +116,17 @@ REQUESTS: dict[str, wire.Request] = {
     "range_of_instance": RangeRequest(id=5, instance=INSTANCE, start=2**53 + 1, stop=2**53 + 2),
     "markers": MarkersRequest(id=6, instance=INSTANCE, start=1, stop=2, skip=3),
     "events": EventsRequest(id=7, seq=8),
+    "times": TimesRequest(id=10, instance=INSTANCE, start=2**32, stop=2**63 - 1),
     "here": HereRequest(id=9, instance=INSTANCE, name="reader.py@lab:1.1", next_index=2**40),
-}
+    "instances": InstancesRequest(id=12, skip=100),
+    "past_range": PastRangeRequest(id=13, instance=INSTANCE, start=2**32, stop=2**33),
+    "past_events": PastEventsRequest(id=14, instance=INSTANCE, seq=4096),
+    "mark": MarkRequest(id=10, token="e" * 16, type="Comment", description="Zwölf µV"),
+    "mark_of_instance": MarkRequest(
+        id=11, instance=INSTANCE, token="f" * 64, index=2**40, points=0, channel=3, type="Stimulus",
+        description="",
+    ),
+}  # fmt: skip
 PAGE = Page(INSTANCE, 3, 2**32, 2**32 + 4, 17, 2**33, SAMPLES)
 HOLDINGS = {"instance": INSTANCE, "first_available": 17, "next_index": 2**33}
 INFO = Info(INSTANCE, "rdahub", "0.1.0", "idle", "host:51244", 5571, "tcp://*:5571", 600.0, 17, 2**33, 2, 9,
@@ -150,6 +165,29 @@ REPLIES: dict[str, tuple[int, dict[str, Any]]] = {
         },
     ),
     "markers": (3, {"ok": True, "markers": [record_to_wire(m)[1] for m in (EARLY, STIMULUS)], **HOLDINGS}),
+    "instances": (
+        7,
+        {
+            "ok": True,
+            **HOLDINGS,
+            "instances": [
+                {
+                    "instance": INSTANCE,
+                    "name": "lab",
+                    "recorder": "host:51244",
+                    "began_ns": 1_700_000_000_000_000_001,
+                    "runs": [[0, 2**32], [2**32 + 5, 2**33]],
+                }
+            ],
+            "more": True,
+        },
+    ),
+    "mark": (5, {"ok": True, **HOLDINGS, "seq": 9, "marker": record_to_wire(EARLY)[1]}),
+    "ping": (5, {"ok": True, **HOLDINGS, "monotonic_ns": 2**62, "wall_ns": 1_700_000_000_000_000_001}),
+    "times": (
+        6,
+        {"ok": True, **HOLDINGS, "points": [(2**32, 2**62, 1_700_000_000_000_000_001)], "more": True},
+    ),
     "refusal": (4, {"ok": False, "error": "OUT_OF_RANGE_OLD", "message": "gone: µ", **HOLDINGS}),
 }
 
@@ -237,6 +275,13 @@ def test_replies_are_read_as_what_they_answer() -> None:
         replace(ENDED, stop=None, ended=None),
     )
     assert comparable(read("markers").markers()) == comparable([EARLY, STIMULUS])
+    past = Instance(
+        INSTANCE, "lab", "host:51244", 1_700_000_000_000_000_001, ((0, 2**32), (2**32 + 5, 2**33))
+    )
+    assert read("instances").instances() == ([past], True)
+    assert comparable(list(read("mark").mark())) == comparable([INSTANCE, 9, EARLY])
+    assert read("ping").clocks() == (2**62, 1_700_000_000_000_000_001)
+    assert read("times").times() == ([(2**32, 2**62, 1_700_000_000_000_000_001)], True)
     assert read("refusal").refusal == Refusal("OUT_OF_RANGE_OLD", "gone: µ", INSTANCE, 17, 2**33)
 
 
@@ -301,7 +346,13 @@ requests: st.SearchStrategy[wire.Request] = st.one_of(
     st.builds(MarkersRequest, id=index, instance=optional, start=int64, stop=int64, skip=index),
     st.builds(EventsRequest, id=index, instance=optional, seq=index),
     st.builds(HereRequest, id=index, instance=text, name=st.text(min_size=1, max_size=100), next_index=index),
-)
+    st.builds(InstancesRequest, id=index, skip=index),
+    st.builds(PastRangeRequest, id=index, instance=text, start=index, stop=index),
+    st.builds(PastEventsRequest, id=index, instance=text, seq=index),
+    st.builds(MarkRequest, id=index, instance=optional, token=st.text(min_size=16, max_size=64),
+              index=st.none() | index, points=st.integers(0, 2**31 - 1), channel=st.integers(-1, 2**15 - 1),
+              type=st.text(min_size=1, max_size=50), description=st.text(max_size=200)),
+)  # fmt: skip
 
 
 @given(messages, st.sampled_from((wire.SEGMENT, wire.GAP, wire.MARKERS)))

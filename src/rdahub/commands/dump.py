@@ -23,7 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rdahub.config import DumpSettings
+from rdahub.recording import export, text
 from rdahub_client import Client, Gap, Marker, RdaHubError, Segment, SegmentChanged
+from rdahub_client.reader import Archive
 from rdahub_client.records import Float32
 
 _PAGE_BYTES: Final = 4 << 20
@@ -38,15 +40,19 @@ def run(settings: DumpSettings) -> int:
     """Save the range. 0: it is there; 1: interrupted; anything else is an error that says why."""
     output = settings.output
     write = _WRITERS[output.suffix]
-    if write is _write_vhdr:
-        _pybv()  # no need to read anything if it is missing
+    if write is _write_vhdr:  # no need to read anything if it is missing
+        _pybv()
+    if output.suffix in export.NEEDS:
+        export.require(output.suffix)
     try:
         with Client(
             buffer_size=_WINDOW, curve_key=settings.curve_key, server_key=settings.server_key
         ) as client:
             client.connect(settings.hub, settings.timeout)
-            client.start_streaming(settings.timeout)
-            chosen = _choose(client, settings)
+            if settings.instance is None:
+                client.start_streaming(settings.timeout)
+            source = client if settings.instance is None else client.archive(settings.instance)
+            chosen = _choose(source, settings)
             with _folder_beside(output) as folder:
                 write(folder / output.name, chosen)
     except KeyboardInterrupt:
@@ -66,7 +72,7 @@ def run(settings: DumpSettings) -> int:
 class _Range:
     """Samples ``[start, stop)`` of one segment; `markers` and `gaps` fill up as its pages are read."""
 
-    client: Client
+    client: Client | Archive
     segment: Segment
     start: int
     stop: int
@@ -89,7 +95,7 @@ class _Range:
                 progress(stop - self.start)
 
 
-def _choose(client: Client, settings: DumpSettings) -> _Range:
+def _choose(client: Client | Archive, settings: DumpSettings) -> _Range:
     """The range asked for, as far as it can be known beforehand that it is there."""
     instance = client.instance
     start, stop = settings.start, settings.stop
@@ -105,7 +111,7 @@ def _choose(client: Client, settings: DumpSettings) -> _Range:
     return _Range(client, segment, start, stop, instance)
 
 
-def _holder(client: Client, start: int, stop: int) -> Segment | None:
+def _holder(client: Client | Archive, start: int, stop: int) -> Segment | None:
     """The segment that holds all of the range by now."""
     for segment in client.segments:
         if segment.start <= start and stop <= (client.last_sample if segment.stop is None else segment.stop):
@@ -113,12 +119,13 @@ def _holder(client: Client, start: int, stop: int) -> Segment | None:
     return None
 
 
-def _newest(client: Client, seconds: float) -> tuple[int, int]:
+def _newest(client: Client | Archive, seconds: float) -> tuple[int, int]:
     segment = client.start_msg
-    assert segment is not None  # noqa: S101 - start_streaming returns once there is one
+    if segment is None:  # of a hub that ended before its Recorder began
+        raise RdaHubError("there is no segment", hub=client.address)
     stop = client.last_sample if segment.stop is None else segment.stop
     start = stop - max(1, round(seconds * segment.sfreq))
-    oldest = max(segment.start, client.info().first_available)
+    oldest = max(segment.start, client.first_available)
     if start < oldest:
         held = max(0, stop - oldest)
         raise RdaHubError(
@@ -130,7 +137,7 @@ def _newest(client: Client, seconds: float) -> tuple[int, int]:
     return start, stop
 
 
-def _read(client: Client, start: int, stop: int, asked: tuple[int, int]) -> Float32:
+def _read(client: Client | Archive, start: int, stop: int, asked: tuple[int, int]) -> Float32:
     try:
         return client.read(start, stop)
     except RdaHubError as error:
@@ -234,39 +241,34 @@ def _write_vhdr(path: Path, chosen: _Range) -> None:
     with path.with_suffix(".eeg").open("wb") as file:
         for page in chosen.pages():
             file.write(np.ascontiguousarray(page, "<f4").data)
-    lines = [*_MARKER_FILE.format(data=f"{path.stem}.eeg").splitlines()]
-    lines += [f"Mk{number}={entry}" for number, entry in enumerate(_marker_entries(chosen), start=1)]
-    path.with_suffix(".vmrk").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-_MARKER_FILE: Final = """\
-BrainVision Data Exchange Marker File, Version 1.0
-
-[Common Infos]
-Codepage=UTF-8
-DataFile={data}
-
-[Marker Infos]
-; Mk<number>=<type>,<description>,<position from 1>,<length in samples>,<channel from 1, 0 = all>
-"""
+    entries = text.marker_file(path.stem, _marker_entries(chosen))
+    path.with_suffix(".vmrk").write_text(entries, encoding="utf-8")
 
 
 def _marker_entries(chosen: _Range) -> Iterator[str]:
-    """Markers and gaps in order of position; a gap as the format's ``Bad Interval``, which MNE keeps out."""
+    """Markers and gaps in order of position."""
+    start, stop = chosen.start, chosen.stop
     gaps = [
-        Marker(start, min(gap.stop, chosen.stop) - start, -1, "Bad Interval", f"gap ({gap.reason})")
-        for gap in chosen.gaps
-        for start in [max(gap.start, chosen.start)]
+        text.bad_interval(Gap(max(gap.start, start), min(gap.stop, stop), gap.reason)) for gap in chosen.gaps
     ]
     for marker in sorted([*chosen.markers, *gaps], key=lambda marker: marker.index):
-        texts = [" ".join(text.split("\n")).replace(",", "\\1") for text in (marker.type, marker.description)]
-        yield ",".join([*texts, f"{marker.index - chosen.start + 1},{marker.points},{marker.channel + 1}"])
+        yield text.entry(marker, start)
+
+
+def _write_by_mne(path: Path, chosen: _Range) -> None:
+    write = export.write_fif if path.suffix == ".fif" else export.write_edf
+    if said := write(path, chosen.client, chosen.start, chosen.stop):
+        print(f"rdahub dump: {said}", file=sys.stderr)
+    chosen.markers += chosen.client.markers(chosen.start, chosen.stop)
+    chosen.gaps += chosen.client.gaps(chosen.start, chosen.stop)
 
 
 _WRITERS: Final[dict[str, Callable[[Path, _Range], None]]] = {
     ".npy": _write_npy,
     ".npz": _write_npz,
     ".vhdr": _write_vhdr,
+    ".fif": _write_by_mne,
+    ".edf": _write_by_mne,
 }
 
 

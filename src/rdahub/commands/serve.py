@@ -12,5 +12,6 @@ def run(settings: ServeSettings) -> int:
     return 0
 
 
-def _announce(query: str, publish: str, name: str) -> None:
-    print(f"ready query={query} publish={publish} name={name}", flush=True)
+def _announce(query: str, publish: str, name: str, rda: str | None) -> None:
+    more = "" if rda is None else f" rda={rda}"
+    print(f"ready query={query} publish={publish} name={name}{more}", flush=True)

@@ -7,10 +7,20 @@ Not here: the commands' own settings (`serving`, `reading`).
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
@@ -19,7 +29,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from rdahub_client.address import query_endpoint
+from rdahub_client.address import hub_wanted, query_endpoint
 from rdahub_client.keys import ClientKeys, client_keys, read_public, read_secret
 
 _DURATION: Final = re.compile(r"\s*([0-9.eE+-]+)\s*(ms|s|m|min|h|)\s*")
@@ -41,6 +51,16 @@ def _seconds(value: object) -> object:
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+
+
+def duration_or_size(text: str) -> tuple[float | None, int | None]:
+    """``1h`` or a number as seconds, ``1GiB`` as bytes; the other is None."""
+    with suppress(ValidationError):
+        return TypeAdapter(Seconds).validate_python(text), None
+    with suppress(ValidationError):
+        if (size := TypeAdapter(ByteSize).validate_python(text)) > 0:
+            return None, size
+    raise ValueError(f"it is a duration like 1h or a size like 1GiB, not {text!r}")
 
 
 def _holds_secret(path: Path) -> Path:
@@ -113,7 +133,9 @@ class CommonSettings(BaseSettings):
 class HubSettings(CommonSettings):
     """What every command takes that connects to a hub."""
 
-    hub: CliPositionalArg[str] = Field("127.0.0.1:5570", description="query address of the hub")
+    hub: CliPositionalArg[str] = Field(
+        "127.0.0.1:5570", description="query address of the hub; auto or auto:NAME finds it"
+    )
     timeout: Seconds = Field(3.0, description="how long to wait for an answer")
     curve_key: SecretFile | None = Field(
         None, description="this client's own .key_secret file, for a hub with keys"
@@ -123,7 +145,7 @@ class HubSettings(CommonSettings):
     @field_validator("hub")
     @classmethod
     def _check_hub(cls, value: str | None) -> str | None:
-        if value is not None:
+        if value is not None and hub_wanted(value) is None:
             query_endpoint(value)
         return value
 

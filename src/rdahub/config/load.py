@@ -63,6 +63,10 @@ _PLACEHOLDERS: Final = {
     "recorder": "HOST[:PORT]",
     "query": "ENDPOINT",
     "metrics": "HOST:PORT",
+    "rda_out": "HOST:PORT",
+    "archive": "FOLDER",
+    "instance": "ID",
+    "archive_reserve": "SIZE",
     "publish": "ENDPOINT",
     "history": "DURATION",
     "seconds": "DURATION",
@@ -70,6 +74,7 @@ _PLACEHOLDERS: Final = {
     "last": "DURATION",
     "history_bytes": "SIZE",
     "name": "NAME",
+    "source_id": "ID",
     "shm_dir": "FOLDER",
     "host": "ADDRESS",
     "vhdr": "FILE",
@@ -89,6 +94,8 @@ def placeholder(name: str, field: FieldInfo) -> str:
     """What stands for a setting's value in a usage line; empty for a switch."""
     if field.annotation is bool:
         return ""
+    if field.examples:
+        return str(field.examples[0])
     if field.annotation in {int, float, int | None} and name not in _PLACEHOLDERS:
         return "N"
     choices = getattr(field.annotation, "__args__", ())

@@ -5,13 +5,21 @@ Rule: as in `models`. Not here: what serves (`serving`).
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 from pydantic_settings import CliPositionalArg
 
-from rdahub.config.fields import HubSettings, Seconds, listen_address, recorder_address
+from rdahub.config.fields import (
+    CommonSettings,
+    HubSettings,
+    Seconds,
+    duration_or_size,
+    listen_address,
+    recorder_address,
+)
 from rdahub.viewer.access import needs_token, read_token
 from rdahub_client.shared import default_directory
 
@@ -53,6 +61,16 @@ with warnings.catch_warnings():
                     raise ValueError(f"--{name} has no meaning with a running hub, whose Recorder decides")
             return self
 
+    class ListSettings(CommonSettings):
+        """List the hubs of this machine and of the network. Exit code 1: there are none."""
+
+        timeout: Seconds = Field(2.0, description="how long to listen to the network")
+        shm_dir: Path = Field(
+            default_factory=default_directory,
+            description="folder of the shared memory of this machine's hubs",
+        )
+        json: bool = Field(False, description="print a JSON list")  # type: ignore[assignment]
+
 
 class WatchSettings(HubSettings):
     """Show a hub live in the terminal; Ctrl-C ends it."""
@@ -92,12 +110,15 @@ class ViewSettings(HubSettings):
 
 
 class DumpSettings(HubSettings):
-    """Save a range of samples to a .npy, .npz or .vhdr file."""
+    """Save a range of samples to a .npy, .npz, .vhdr, .fif or .edf file."""
 
     start: int | None = Field(None, description="index of the first sample", ge=0)
     stop: int | None = Field(None, description="index after the last sample", ge=0)
     last: Seconds | None = Field(None, description="the newest samples of this length, e.g. 10s")
-    output: Path = Field(description="file to write: .npy, .npz or .vhdr")
+    instance: str | None = Field(
+        None, description="id of an earlier instance, from a hub with --archive; the present one by default"
+    )
+    output: Path = Field(description="file to write: .npy, .npz, .vhdr, .fif or .edf")
 
     @model_validator(mode="after")
     def _check_range(self) -> DumpSettings:
@@ -106,9 +127,75 @@ class DumpSettings(HubSettings):
             raise ValueError("say either --start and --stop, or --last")
         if self.start is not None and self.stop is not None and self.stop <= self.start:
             raise ValueError(f"--stop {self.stop} must lie after --start {self.start}")
-        if self.output.suffix not in {".npy", ".npz", ".vhdr"}:
-            raise ValueError(f"--output {self.output}: the name must end in .npy, .npz or .vhdr")
+        if self.output.suffix not in {".npy", ".npz", ".vhdr", ".fif", ".edf"}:
+            raise ValueError(f"--output {self.output}: the name must end in .npy, .npz, .vhdr, .fif or .edf")
         return self
+
+
+class LslSettings(HubSettings):
+    """Give a hub's EEG and markers to programs of the Lab Streaming Layer; Ctrl-C ends it."""
+
+    name: str = Field(
+        "BrainVision RDA",
+        description="name of the stream; that of the markers has ' Markers' behind it",
+        min_length=1,
+    )
+    source_id: str | None = Field(
+        None,
+        description="how readers know the stream again, before a few letters that tell the layout; "
+        "by default the hub's name and address",
+    )
+
+
+class RecordSettings(HubSettings):
+    """Write a hub's EEG to BrainVision files as it comes; Ctrl-C ends it."""
+
+    output: Path = Field(description="folder to write to", examples=["FOLDER"])
+    start: str = Field(
+        "live", description="first sample, if there is nothing to resume", examples=["{live,oldest,INDEX}"]
+    )
+    resume: bool = Field(
+        True, description="go on where this hub's newest recording in the folder ends; or --no-resume"
+    )
+    rotate: str | None = Field(
+        None, description="begin new files after so much, e.g. 1h or 1GiB", examples=["{DURATION,SIZE}"]
+    )
+    name: str | None = Field(None, description="what the files' names begin with; by default the hub's name")
+
+    @field_validator("output")
+    @classmethod
+    def _check_output(cls, value: Path) -> Path:
+        if value.exists() and not value.is_dir():
+            raise ValueError("it is not a folder")
+        return value
+
+    @field_validator("start")
+    @classmethod
+    def _check_start(cls, value: str) -> str:
+        if value not in {"live", "oldest"} and not (value.isascii() and value.isdigit()):
+            raise ValueError("a recording starts live, oldest or at an index from 0 on")
+        return value
+
+    @field_validator("rotate")
+    @classmethod
+    def _check_rotate(cls, value: str | None) -> str | None:
+        if value is not None:
+            duration_or_size(value)
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[\w-][\w.-]{0,63}", value):
+            raise ValueError("a name is 1 to 64 letters, digits, '-', '_' and '.'")
+        return value
+
+    def limit(self, sfreq: float, n_channels: int) -> int | None:
+        """Samples in one set of files, at least 1; None without a limit."""
+        if self.rotate is None:
+            return None
+        seconds, size = duration_or_size(self.rotate)
+        return max(1, round(seconds * sfreq) if seconds is not None else (size or 0) // (4 * n_channels))
 
 
 class DoctorSettings(HubSettings):

@@ -6,6 +6,7 @@ Rule: as in `models`. Not here: what reads a hub (`reading`).
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import ByteSize, Field, field_validator, model_validator
@@ -42,16 +43,34 @@ class ServeSettings(CommonSettings):
         None, description="the hub's own .key_secret file: encrypt, and let in only known clients"
     )
     curve_clients: Path | None = Field(
-        None, description="folder of the .key files of clients that are let in; may change at any time"
+        None,
+        description="folder of the .key files of clients that are let in, and in its folder read-only of "
+        "those that may not insert markers; may change at any time",
     )
     insecure: bool = Field(False, description="allow addresses other than loopback without encryption")
     metrics: str | None = Field(
         None, description="HOST:PORT of an endpoint for Prometheus; none by default, port 0 takes a free one"
     )
 
-    @field_validator("metrics")
+    announce: bool = Field(
+        False, description="announce the hub by mDNS, where it listens, for `rdahub list` and auto"
+    )
+
+    archive: Path | None = Field(
+        None, description="folder to keep the history in on disk, beyond memory and after the hub's end"
+    )
+    archive_reserve: ByteSize = Field(
+        ByteSize(1 << 30), description="to leave free on that disk, e.g. 5GiB; archiving then stops", ge=0
+    )
+    rda_out: str | None = Field(
+        None,
+        description="HOST:PORT to serve RDA at, as it came from the Recorder; none by default, "
+        "port 0 takes a free one",
+    )
+
+    @field_validator("metrics", "rda_out")
     @classmethod
-    def _check_metrics(cls, value: str | None) -> str | None:
+    def _check_listen(cls, value: str | None) -> str | None:
         if value is not None:
             listen_address(value)
         return value
@@ -90,6 +109,10 @@ class ServeSettings(CommonSettings):
             raise ValueError(
                 "--curve-key and --curve-clients go together: the hub's secret key, and whom to let in"
             )
+        if self.announce and not self.query.startswith("tcp://"):
+            raise ValueError("--announce: only a hub at a tcp:// --query can be announced")
+        if self.announce and find_spec("zeroconf") is None:
+            raise ValueError("--announce needs zeroconf: pip install 'rdahub[zeroconf]'")
         return self
 
     def publish_endpoint(self) -> str:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rdahub_client.errors import WireError
-from rdahub_client.records import Float32, Marker, Record, Segment
+from rdahub_client.records import Float32, Instance, Marker, Record, Segment
 from rdahub_client.wire.frame import Shape, check_ints, check_texts, pack, samples_of, unpack
 from rdahub_client.wire.records import marker_from_wire, record_from_wire, segment_from_wire
 
 __all__ = [
     "PAGE_BYTES",
+    "PAGE_POINTS",
     "PAGE_RECORDS",
     "REPLY",
     "Events",
@@ -34,6 +35,8 @@ PAGE_BYTES: Final = 1 << 20
 """Bytes of samples in one page. Live blocks wait behind a page: 4 MiB cost them 5-24 ms at p99."""
 PAGE_RECORDS: Final = 4096
 """Journal records in one reply, for the same reason."""
+PAGE_POINTS: Final = 1024
+"""Times of arrival in one reply, for the same reason: a quarter of an hour."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,10 +158,46 @@ class Reply:
                 before=None if h["before"] is None else segment_from_wire(h["before"]),
             )
 
+    def instances(self) -> tuple[list[Instance], bool]:
+        """Read as the answer to ``instances``; are there more."""
+        with Shape("instances"):
+            found = []
+            for each in self.header["instances"]:
+                runs = tuple((start, stop) for start, stop in each["runs"])
+                check_texts(each["instance"], each["name"], each["recorder"])
+                check_ints(each["began_ns"], *(index for run in runs for index in run))
+                found.append(
+                    Instance(each["instance"], each["name"], each["recorder"], each["began_ns"], runs)
+                )
+            return found, bool(self.header["more"])
+
     def markers(self) -> list[Marker]:
         """Read as the answer to ``markers``."""
         with Shape("markers"):
             return [marker_from_wire(m) for m in self.header["markers"]]
+
+    def clocks(self) -> tuple[int, int]:
+        """Read as the answer to ``ping``: the hub's monotonic and wall clock, ns."""
+        with Shape("ping"):
+            clocks = self.header["monotonic_ns"], self.header["wall_ns"]
+            check_ints(*clocks)
+            return clocks
+
+    def times(self) -> tuple[list[tuple[int, int, int]], bool]:
+        """Read as the answer to ``times``: sample, monotonic and wall clock (ns) of points; whether more."""
+        with Shape("times"):
+            points = [(index, received_ns, wall_ns) for index, received_ns, wall_ns in self.header["points"]]
+            for point in points:
+                check_ints(*point)
+            return points, bool(self.header["more"])
+
+    def mark(self) -> tuple[str, int, Marker]:
+        """Read as the answer to ``mark``: instance, the marker's number in the journal, the marker."""
+        with Shape("mark"):
+            h = self.header
+            check_texts(h["instance"])
+            check_ints(h["seq"])
+            return h["instance"], h["seq"], marker_from_wire(h["marker"])
 
     def info(self) -> Info:
         """Read as the answer to ``info``."""

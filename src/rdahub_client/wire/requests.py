@@ -20,11 +20,16 @@ __all__ = [
     "EventsRequest",
     "HereRequest",
     "InfoRequest",
+    "InstancesRequest",
+    "MarkRequest",
     "MarkersRequest",
+    "PastEventsRequest",
+    "PastRangeRequest",
     "PingRequest",
     "RangeRequest",
     "Request",
     "StatsRequest",
+    "TimesRequest",
     "encode_request",
 ]
 
@@ -44,6 +49,12 @@ Index = Annotated[int, Bounds(0, INDEX_LIMIT)]
 SignedIndex = Annotated[int, Bounds(-INDEX_LIMIT, INDEX_LIMIT)]
 Instance = Annotated[str, Bounds(0, 65)]
 ReaderName = Annotated[str, Bounds(1, 101)]
+# Of a marker that a client inserts: what BrainVision files can hold, and bounded, for the hub keeps it.
+Points = Annotated[int, Bounds(0, 2**31)]
+Channel = Annotated[int, Bounds(-1, 2**15)]
+MarkerType = Annotated[str, Bounds(1, 51)]
+Description = Annotated[str, Bounds(0, 201)]
+Token = Annotated[str, Bounds(16, 65)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +115,47 @@ class EventsRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimesRequest:
+    """When samples ``[start, stop)`` arrived: the soonest block of each second."""
+
+    op: Literal["times"] = "times"
+    id: Index = 0
+    instance: Instance | None = None
+    start: Index
+    stop: Index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancesRequest:
+    """Instances there is something of, this one and earlier ones, newest first, from the `skip`-th on."""
+
+    op: Literal["instances"] = "instances"
+    id: Index = 0
+    skip: Index = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastRangeRequest:
+    """As `RangeRequest`, of any instance in the hub's archive."""
+
+    op: Literal["past_range"] = "past_range"
+    id: Index = 0
+    instance: Instance
+    start: Index
+    stop: Index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastEventsRequest:
+    """As `EventsRequest`, of any instance in the hub's archive, from its first record on."""
+
+    op: Literal["past_events"] = "past_events"
+    id: Index = 0
+    instance: Instance
+    seq: Index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HereRequest:
     """I am here, and this far; not answered. For people who want to see who is behind."""
 
@@ -114,8 +166,38 @@ class HereRequest:
     next_index: Index
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkRequest:
+    """Put this marker into the recording: on sample `index`, or on the next to come.
+
+    The one request that changes something. `token` is the client's, another for each marker: a hub that has
+    met it answers as it did then, so a request that may have been lost can be sent again like all others.
+    """
+
+    op: Literal["mark"] = "mark"
+    id: Index = 0
+    instance: Instance | None = None
+    token: Token
+    index: Index | None = None
+    points: Points = 1
+    channel: Channel = -1
+    type: MarkerType
+    description: Description
+
+
 Request: TypeAlias = (
-    InfoRequest | PingRequest | StatsRequest | RangeRequest | MarkersRequest | EventsRequest | HereRequest
+    InfoRequest
+    | PingRequest
+    | StatsRequest
+    | RangeRequest
+    | MarkersRequest
+    | EventsRequest
+    | TimesRequest
+    | InstancesRequest
+    | PastRangeRequest
+    | PastEventsRequest
+    | HereRequest
+    | MarkRequest
 )
 
 

@@ -1,8 +1,9 @@
-"""The verbs as a user calls them, on whatever carries them.
+"""What drives verbs: arguments become deadlines, steps become messages and answers.
 
-Rule: this class turns arguments into deadlines and drives `verbs`; a subclass supplies messages (`_listen`)
-and answers (`_ask`). Everything that can block keeps its time-out.
-Not here: deciding anything (`timeline`, `verbs`), sockets (`blocking`), shared memory (`local`).
+Rule: a subclass supplies messages (`_listen`) and answers (`_ask`); everything that can block keeps its
+time-out. What is known without asking for samples stands here too.
+Not here: the verbs by theme (`samples`, `dated`, `around`, `archived`, `for_mne`); deciding anything
+(`timeline`, `verbs`); sockets (`blocking`), shared memory (`local`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import socket
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -23,13 +23,28 @@ from typing import Final, Self, TypeVar
 from rdahub_client.errors import AuthError, HubLost, HubUnreachable, NotStreaming, RdaHubError
 from rdahub_client.holdings import Window
 from rdahub_client.query import QuerySocket
-from rdahub_client.records import Event, Float32, Gap, Marker, Segment
-from rdahub_client.streams import Cursor, Streams
+from rdahub_client.records import Float32, Gap, Marker, Segment
+from rdahub_client.streams import Streams
 from rdahub_client.timeline import Timeline
+from rdahub_client.times import Times
 from rdahub_client.verbs import Heard, Listen, Verb, Verbs
+from rdahub_client.windows import Windows
 from rdahub_client.wire import HereRequest, Info, InfoRequest, Reply, Request
 
-__all__ = ["SILENCE", "Reader"]
+__all__ = [
+    "EVER",
+    "PROBE_TIMEOUT",
+    "REQUEST_TIMEOUT",
+    "SILENCE",
+    "Shell",
+    "as_index",
+    "clocks_now",
+    "deadline_of",
+    "number_of_samples",
+    "patience_for",
+    "soon",
+    "unreachable",
+]
 
 Result = TypeVar("Result")
 
@@ -46,7 +61,7 @@ PROBE_TIMEOUT: Final = 1.0
 SILENCE: Final = 2.0
 """Seconds without any sign of the hub (there are two a second at least) until it is asked if it is there.
 With the probe above, a dead hub is noticed after 3 s."""
-_EVER: Final = 1e9  # s
+EVER: Final = 1e9  # s
 TELL: Final = 5.0
 """Seconds between two words to the hub of how far this reader is."""
 _NUMBERS: Final = count(1)
@@ -73,6 +88,13 @@ def deadline_of(timeout: float | None) -> float | None:
     return None if timeout is None else time.monotonic() + timeout
 
 
+def clocks_now() -> tuple[int, int]:
+    """This program's monotonic and wall clock, ns, read together: of three readings the quickest."""
+    readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(3)]  # noqa: TID251
+    before, wall, after = min(readings, key=lambda reading: reading[2] - reading[0])
+    return (before + after) // 2, wall
+
+
 def soon() -> float:
     """When a hub that does not answer counts as lost."""
     return time.monotonic() + REQUEST_TIMEOUT
@@ -92,13 +114,15 @@ def unreachable(error: RdaHubError, address: str) -> RdaHubError:
     return HubUnreachable(f"no hub answers at {address}; is it running, and is this its query address?")
 
 
-class Reader(ABC):
-    """Common part of `Client` and `LocalClient`."""
+class Shell(ABC):
+    """What all readers are, before they read."""
 
     def __init__(self, backlog: int) -> None:
         self._timeline = Timeline(self._open_window)
         self._verbs = Verbs(self._timeline, backlog)
         self._streams = Streams(self._verbs)
+        self._times = Times(self._verbs, clocks_now)
+        self._windows = Windows(self._verbs)
         self._streaming = False
         self._name = f"{_PROGRAM}.{next(_NUMBERS)}"
         self._tell_at = 0.0
@@ -183,9 +207,7 @@ class Reader(ABC):
             Hub and client do not accept each other's keys.
         """
         try:
-            return self._ask(
-                InfoRequest(), deadline_of(timeout), _EVER if timeout is None else timeout
-            ).info()
+            return self._ask(InfoRequest(), deadline_of(timeout), EVER if timeout is None else timeout).info()
         except (NotStreaming, HubLost) as error:
             raise unreachable(error, self.address) from error
 
@@ -198,139 +220,6 @@ class Reader(ABC):
         """Gaps that touch ``[start, stop)``, in index order: what is missing there, and why."""
         self._refresh()
         return self._timeline.gaps(as_index(start), as_index(stop))
-
-    # --- samples -------------------------------------------------------------------------------------
-
-    def get_data(self, start: int, stop: int) -> Float32 | None:
-        """Samples ``[start, stop)`` if they are there now; never waits for new ones.
-
-        Parameters
-        ----------
-        start, stop : int
-            Absolute sample indices, half-open.
-
-        Returns
-        -------
-        samples : ndarray of float32, shape (stop - start, n_channels), or None
-            In the segment's units (µV). A read-only view of the window if the range is in it, valid until the
-            next call into the client; otherwise a copy from the hub's history. None if the range is negative,
-            not there yet, overwritten, or in two segments, and after the hub restarted until the caller has
-            looked at the new instance's indices (`last_sample`, `segments`, ...); `read` tells which.
-        """
-        start, stop = as_index(start), as_index(stop)
-        held = self._held(start, stop)
-        if held is not None:
-            return held
-        return self._run(self._verbs.get_data(start, stop, soon()))
-
-    def read(self, start: int, stop: int) -> Float32:
-        """As `get_data`, but says why there is nothing.
-
-        Raises
-        ------
-        NotYetAvailable
-            The range ends after the newest sample.
-        Overwritten
-            The range begins before the oldest sample; `first_available` says where data exist.
-        SegmentChanged
-            The range touches two segments.
-        HubLost, HubRestarted
-            The hub does not answer, or is another instance now.
-        BadRange, NoSegment, NotStreaming
-            Such a range cannot exist; there is no segment yet; `start_streaming` was not called.
-        """
-        start, stop = as_index(start), as_index(stop)
-        held = self._held(start, stop)
-        if held is not None:
-            return held
-        self._require_instance()
-        return self._run(self._verbs.read(start, stop, soon()))
-
-    def wait(self, start: int, stop: int, timeout: float | None = 1) -> Float32 | None:
-        """Samples ``[start, stop)`` as soon as the last of them has arrived.
-
-        Parameters
-        ----------
-        timeout : float or None
-            Seconds; None waits for ever.
-
-        Returns
-        -------
-        samples : ndarray of float32, shape (stop - start, n_channels), or None
-            As `get_data`. None when the time is over, and at once when the range can never come.
-
-        Raises
-        ------
-        NotStreaming
-            `start_streaming` was not called.
-        """
-        self._require_streaming("wait")
-        start, stop = as_index(start), as_index(stop)
-        held = self._held(start, stop)
-        if held is not None:
-            return held
-        return self._run(self._verbs.wait(start, stop, deadline_of(timeout)))
-
-    def poll(self, n: int, timeout: float | None = 10) -> Float32 | None:
-        """The newest `n` samples, after the NEXT block has arrived.
-
-        Parameters
-        ----------
-        n : int
-            Number of samples, at least 1.
-        timeout : float or None
-            Seconds; None waits for ever.
-
-        Returns
-        -------
-        samples : ndarray of float32, shape (n, n_channels), or None
-            As `get_data`. None when no block came in time, or the segment has fewer than `n` samples.
-
-        Raises
-        ------
-        NotStreaming
-            `start_streaming` was not called.
-        ValueError
-            `n` is less than 1.
-        """
-        self._require_streaming("poll")
-        return self._run(self._verbs.poll(number_of_samples(n), deadline_of(timeout)))
-
-    def stream(self, start: str | int = "live", timeout: float | None = None) -> Iterator[Event]:
-        """Everything from `start` on, as events in index order: history first, then live.
-
-        Parameters
-        ----------
-        start : {'live', 'oldest'} or int
-            From the newest sample, from the oldest the hub holds, or from an index.
-        timeout : float or None
-            Seconds without an event until `StreamTimeout`; None waits for ever.
-
-        Yields
-        ------
-        event : SegmentStart, Block, Gap or SegmentEnd
-            No sample is lost or repeated; every hole is a `Gap`. Samples of a `Block` are valid until the
-            next event is asked for.
-
-        Raises
-        ------
-        StreamTimeout
-            No event for `timeout` seconds. Asking on for the next event is allowed, and loses nothing.
-        NotStreaming
-            `start_streaming` was not called.
-        """
-        self._require_streaming("stream")
-        return EventStream(self, self._run(self._streams.open(start, soon())), timeout)
-
-    def _next_event(self, cursor: Cursor, timeout: float | None) -> Event:
-        if not self._streaming:
-            raise StopIteration
-        deadline = deadline_of(timeout)
-        if self._streams.is_live(cursor) and (message := self._listen(deadline)) is not None:
-            block = self._streams.hear(cursor, message)
-            if block is not None:
-                return block
-        return self._run(self._streams.next_event(cursor, deadline))
 
     # --- beginning and ending ------------------------------------------------------------------------
 
@@ -404,15 +293,3 @@ class Reader(ABC):
         except RdaHubError as error:
             error.hub = error.hub or self.address
             raise
-
-
-class EventStream(Iterator[Event]):
-    """What `Reader.stream` returns; ends when the reader stops streaming."""
-
-    def __init__(self, reader: Reader, cursor: Cursor, timeout: float | None) -> None:
-        self._reader = reader
-        self._cursor = cursor
-        self._timeout = timeout
-
-    def __next__(self) -> Event:
-        return self._reader._next_event(self._cursor, self._timeout)  # noqa: SLF001 - one thing in two classes

@@ -1,0 +1,245 @@
+"""``rdahub record``: a hub's EEG to BrainVision files, as it comes.
+
+Rule: what is told is written before the next is asked for, and a signal that ends this command waits until
+it is. A recording that ended, however it did, is gone on with at its next sample.
+Not here: which sample goes where (`rdahub.recording`).
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from types import FrameType
+from typing import Any, Final
+
+from rdahub.config import RecordSettings
+from rdahub.recording import folder as folders
+from rdahub.recording.fileset import FileSet
+from rdahub.recording.sequence import Sequence
+from rdahub_client import Client, RdaHubError, Segment, SegmentStart, StreamTimeout
+from rdahub_client.wire import Info
+
+_WINDOW: Final = 100_000
+"""Samples the client keeps; what it has not written by then comes from the hub's history."""
+_TICK: Final = 1.0
+"""Seconds between two moments when all is safe on disk."""
+_PROGRESS: Final = 60.0
+"""Seconds between two lines that say how far it is."""
+_LEAST_ROOM: Final = 60.0
+"""Seconds that must fit on the disk to begin."""
+_LITTLE_ROOM: Final = 600.0
+"""Seconds of room left that are worth a warning."""
+_EVER: Final = 2**62
+
+_log = logging.getLogger("rdahub.record")
+
+
+def run(settings: RecordSettings) -> int:
+    """Record until told to end. 0: all that came is on disk."""
+    with (
+        _Ending() as ending,
+        Client(_WINDOW, curve_key=settings.curve_key, server_key=settings.server_key) as client,
+    ):
+        client.connect(settings.hub, settings.timeout)
+        info = client.info(settings.timeout)
+        settings.output.mkdir(parents=True, exist_ok=True)
+        recorder = _Recorder(settings, client, info.name)
+        with suppress(KeyboardInterrupt):
+            if info.segment is None:
+                _log.info("waiting for the Recorder to start")
+            client.start_streaming(None)
+            recorder.record(recorder.beginning(info), ending)
+        ending.ignore()
+        recorder.end()
+    return 0
+
+
+class _Ending:
+    """Ctrl-C and SIGTERM, held back while something is written."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._wanted = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Ending:
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            if signal.getsignal(number) is signal.default_int_handler:  # or else it is not to end this
+                self._before[number] = signal.signal(number, self._end)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _end(self, *_: int | FrameType | None) -> None:
+        self._wanted = True
+        if not self._held:
+            raise KeyboardInterrupt
+
+    def ignore(self) -> None:
+        """It has been heard."""
+        self._held = True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing come between."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._wanted:
+            raise KeyboardInterrupt
+
+
+class _Recorder:
+    """One hub's events into one folder."""
+
+    def __init__(self, settings: RecordSettings, client: Client, hub_name: str) -> None:
+        self._settings = settings
+        self._client = client
+        self._folder = settings.output
+        self._name = settings.name or hub_name
+        self._sequence = Sequence(
+            self._folder,
+            self._name,
+            limit=lambda segment: settings.limit(segment.sfreq, segment.n_channels),
+            instant_of=self._instant_of,
+            opened=self._announce,
+        )
+        self._seen = (0, datetime.fromtimestamp(0, UTC))
+        self._state = ""
+        self._warned = False
+        self._ready = False
+
+    def beginning(self, info: Info) -> str | int:
+        """Where to begin, for `Client.stream`."""
+        instance = self._client.instance
+        if self._settings.resume and (found := folders.find(self._folder, self._name, instance)):
+            stop = found[-1].stop
+            told = [marker for marker in self._client.markers(0, _EVER) if marker.block < stop]
+            self._sequence.resume(found, told)
+            _log.info("going on at index %d, after %s", stop, found[-1].path)
+            return stop
+        if self._settings.start != "live":
+            return "oldest" if self._settings.start == "oldest" else int(self._settings.start)
+        # What came while the Recorder was waited for is not to be missed.
+        return info.next_index if instance == info.instance else 0
+
+    def record(self, start: str | int, ending: _Ending) -> None:
+        """Write until a KeyboardInterrupt, or an error that says how far it got."""
+        stream = self._client.stream(start, timeout=_TICK)
+        _log.info("recording from %s on", f"index {start}" if isinstance(start, int) else start)
+        now = monotonic()
+        sync_at, say_at = now + _TICK, now + _PROGRESS
+        while True:
+            try:
+                event = next(stream)
+            except StreamTimeout:
+                event = None
+                self._look_at_hub()
+            if isinstance(event, SegmentStart):
+                self._require_room(event.segment)
+                self._look_at_clock()
+            with ending.held(), self._failures():
+                if event is not None:
+                    self._sequence.take(event, self._client.instance)
+                if (now := monotonic()) >= sync_at:
+                    self._sequence.sync()
+                    self._look_at_disk()
+                    self._look_at_clock()
+                    sync_at = now + _TICK
+            if now >= say_at:
+                say_at = now + _PROGRESS
+                _log.info("%s", self._so_far())
+
+    def end(self) -> None:
+        """Finish the files and say what is in them."""
+        so_far = self._so_far()
+        with self._failures():
+            self._sequence.end()
+        print(f"rdahub record: {so_far}", file=sys.stderr)
+
+    # --- what users are told -------------------------------------------------------------------------
+
+    def _announce(self, files: FileSet) -> None:
+        segment = self._sequence.segment
+        assert segment is not None  # noqa: S101 - a set belongs to one
+        _log.info("%s: segment %d from index %d on", files.path, segment.number, files.stop)
+        if not self._ready:  # once: what is printed may wait for a reader, what is logged does not
+            self._ready = True
+            print(f"ready file={files.path} segment={segment.number} start={files.start}", flush=True)
+
+    def _so_far(self) -> str:
+        totals, files = self._sequence.totals, self._sequence.files
+        reached = self._sequence.reached if files is None else (files.stop, files.path)
+        where = "" if reached is None else ", up to index {} in {}".format(*reached)
+        missing = f" and {totals.missing} missing" * bool(totals.missing)
+        return (
+            f"saved {totals.samples} samples{missing}, {totals.markers} markers, "
+            f"{totals.sets} file set{'s' * (totals.sets != 1)}{where}"
+        )
+
+    def _look_at_hub(self) -> None:
+        """Say once when nothing comes, and why."""
+        state = self._client.state
+        if state != self._state:
+            self._state = state
+            if state != "streaming":
+                _log.warning("nothing comes: %s", state)
+
+    # --- the disk ------------------------------------------------------------------------------------
+
+    def _seconds_of_room(self, segment: Segment) -> float:
+        return folders.room(self._folder) / (4 * segment.n_channels * segment.sfreq)
+
+    def _require_room(self, segment: Segment) -> None:
+        seconds = self._seconds_of_room(segment)
+        if seconds < _LEAST_ROOM:
+            raise RdaHubError(
+                f"{self._folder}: there is room for only {seconds:.1f} s of this EEG; "
+                "make room or choose another folder"
+            )
+
+    def _look_at_disk(self) -> None:
+        segment = self._sequence.segment
+        if segment is None:
+            return
+        seconds = self._seconds_of_room(segment)
+        if seconds > 2 * _LITTLE_ROOM:
+            self._warned = False
+        elif seconds < _LITTLE_ROOM and not self._warned:
+            self._warned = True
+            _log.warning("%s: the disk is nearly full: %.0f s more fit", self._folder, seconds)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """A disk that takes no more: what is saved, and how to go on."""
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, RdaHubError):
+                raise
+            so_far = self._so_far()
+            self._sequence.close()
+            raise RdaHubError(
+                f"{self._folder}: cannot write ({error.strerror or error}); {so_far}; make room and run the "
+                "same command again: it goes on there, with what the hub's history still has"
+            ) from error
+
+    def _instant_of(self, index: int) -> datetime:
+        """When a sample was taken, by this machine's clock."""
+        segment = self._sequence.segment
+        assert segment is not None  # noqa: S101 - a set belongs to one
+        newest, then = self._seen
+        return then - timedelta(seconds=(newest - index) / segment.sfreq)
+
+    def _look_at_clock(self) -> None:
+        """Note which sample is the newest now. Not amid a block: its samples would not survive it."""
+        self._seen = (self._client.last_sample, datetime.now(UTC))  # noqa: TID251 - a date for people
