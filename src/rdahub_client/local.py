@@ -81,6 +81,8 @@ class LocalClient(Reader):
             No segment in time (`StartTimeout`): the Recorder is not acquiring, or the hub is gone.
         NotStreaming
             Streaming already, or closed.
+        SharedMemoryError
+            This reader cannot be woken: the path of the hub's shared memory is too long.
         """
         if self._streaming or self._attachment is None:
             raise NotStreaming("start_streaming: already streaming, or disconnected", hub=self.address)

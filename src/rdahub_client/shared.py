@@ -272,12 +272,23 @@ class Attachment:
         self.instance = str(self.description.get("instance", ""))
         self._control = control
         self._numbers = np.frombuffer(control, np.int64, _COUNT, _NUMBERS).data
-        try:
-            self.bell = _bell(self.path.with_name(f"{self.path.name}.bell-{os.getpid()}-{id(self):x}"))
-        except OSError as error:
-            raise SharedMemoryError(f"cannot listen in {directory}: {error.strerror or error}") from None
+        self._bell: socket.socket | None = None
         self._waiting = Waiting()
-        self._waiting.add(self.bell.fileno())
+
+    @property
+    def bell(self) -> socket.socket:
+        """What the hub rings. Hung at first use: who only looks leaves no trace."""
+        if self._bell is None:
+            path = self.path.with_name(f"{self.path.name}.bell-{os.getpid()}-{id(self):x}")
+            try:
+                self._bell = _bell(path)
+            except OSError as error:  # a folder not ours to write in, or a name longer than a socket's may be
+                raise SharedMemoryError(
+                    f"cannot listen at {path}: {error.strerror or error}; "
+                    "give the hub a shorter --shm-dir, or read through Client"
+                ) from None
+            self._waiting.add(self._bell.fileno())
+        return self._bell
 
     @property
     def generation(self) -> int:
@@ -318,15 +329,23 @@ class Attachment:
         return _STATES[self._numbers[_STATE]]
 
     def hello(self) -> None:
-        """Ask the hub to ring this reader's bell after every block."""
+        """Ask the hub to ring this reader's bell after every block.
+
+        Raises
+        ------
+        SharedMemoryError
+            This reader's bell cannot be hung.
+        """
+        bell = self.bell
         with contextlib.suppress(OSError):  # the hub is gone or busy: the next hello will do
-            self.bell.sendto(b"hello", str(self.path.with_name(f"{self.path.name}.bell")))
+            bell.sendto(b"hello", str(self.path.with_name(f"{self.path.name}.bell")))
 
     def wait(self, seconds: float) -> bool:
         """Wait for the bell. It may ring for what has been seen already."""
+        bell = self.bell
         if not self._waiting.changes(seconds):
             return False
-        self.bell.recv(16)
+        bell.recv(16)
         return True
 
     def ring(self, generation: int) -> RingReader | None:
@@ -350,9 +369,10 @@ class Attachment:
 
     def close(self) -> None:
         """Stop listening. What is mapped stays readable."""
-        own = self.bell.getsockname()
-        self.bell.close()
-        Path(own).unlink(missing_ok=True)
+        if self._bell is not None:
+            own = self._bell.getsockname()
+            self._bell.close()
+            Path(own).unlink(missing_ok=True)
 
 
 def _try_lock(fd: int, *, shared: bool = False) -> bool:

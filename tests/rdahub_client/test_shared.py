@@ -427,8 +427,11 @@ def test_a_reader_whose_bell_cannot_be_hung_is_told_so(shm: Path) -> None:
     deep.mkdir()
     owner = hub(deep)
     fds = open_fds()
+    attachment = Attachment("hub", deep)  # to look is not to listen
     with pytest.raises(SharedMemoryError, match="path too long"):
-        Attachment("hub", deep)
+        attachment.hello()
+    attachment.close()
+    del attachment
     gc.collect()
     assert open_fds() == fds
     owner.close()
