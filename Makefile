@@ -28,7 +28,7 @@ check: $(STAMP)  ## everything that looks without running: style, types, archite
 	$(BIN)/lint-imports
 
 test: $(STAMP)   ## all tests, documents and examples among them
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-containers: $(STAMP)  ## image and compose.yaml, built and run for real, with faults (Docker, or root on Debian)
 	$(BIN)/python tests/containers/stage.py

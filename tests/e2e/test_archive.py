@@ -266,12 +266,11 @@ def test_a_hub_whose_archive_dies_lives_on_and_says_so(recorder: ScriptedRecorde
             assert client.read(0, 100).tobytes() == values(0, 100, CHANNELS).tobytes()
             os.kill(child, signal.SIGKILL)
             server.wait_for("the archive has ended", "stderr")
-            with pytest.raises(RequestRefused, match="does not answer"):
-                client.read(0, 100)
+            assert not is_answered_by_the_process(client)
             recorder.block(100)
             n = recorder.index
             assert client.wait(n - 100, n, timeout=30).tobytes() == values(n - 100, n, CHANNELS).tobytes()
-            poll(lambda: client.get_data(0, 100) is not None, "it is started again")
+            poll(lambda: is_answered_by_the_process(client), "it is started again")
             feed.settle()
             assert feed.archive()["holes"] == 0, "it went on where it was stopped"
             for start in range(0, n, 4000):
@@ -291,15 +290,70 @@ def test_a_disk_that_stands_still_is_told_to_who_asks_and_to_nobody_else(
             assert client.read(0, 100).tobytes() == values(0, 100, CHANNELS).tobytes()
             os.kill(child, signal.SIGSTOP)  # a process that waits for its disk can do as little
             try:
-                with pytest.raises(RequestRefused, match="does not answer"):
-                    client.read(0, 100)
+                assert not is_answered_by_the_process(client)
                 recorder.block()
                 n = recorder.index
                 assert other.wait(n - 20, n, timeout=30) is not None
             finally:
                 os.kill(child, signal.SIGCONT)
-            poll(lambda: client.get_data(0, 100) is not None, "it is answered again")
+            poll(lambda: is_answered_by_the_process(client), "it is answered again")
         assert "Traceback" not in server.stderr
+
+
+def is_answered_by_the_process(client: Client) -> bool:
+    """What is asked for by its instance the hub never reads by itself."""
+    try:
+        samples = client.archive(client.instance).read(0, 100)
+    except RequestRefused as error:
+        return "does not answer" not in str(error)
+    assert samples.tobytes() == values(0, 100, CHANNELS).tobytes()
+    return True
+
+
+def reads_at_once(folder: Path) -> bool:
+    """Whether this file system can tell what of a file is in memory."""
+    path = folder / "probe"
+    path.write_bytes(b"something")
+    with path.open("rb") as file:
+        try:
+            return os.preadv(file.fileno(), [bytearray(9)], 0, os.RWF_NOWAIT) == 9
+        except (AttributeError, OSError):
+            return False
+        finally:
+            path.unlink()
+
+
+def test_the_hub_reads_by_itself_what_it_need_not_wait_for_and_nothing_else(
+    recorder: ScriptedRecorder, tmp_path: Path
+) -> None:
+    if not reads_at_once(tmp_path):
+        pytest.skip("this file system cannot read without waiting")
+    with hub(recorder.address, "--archive", str(tmp_path), *HISTORY) as server:
+        feed = Feed(recorder, server)
+        record(recorder, feed)
+        (child,) = children_of(server)
+        with reading(server) as client:
+            (first, *_) = client.segments
+            os.kill(child, signal.SIGSTOP)
+            try:
+                read = client.read(0, 4000)
+                assert read.tobytes() == values(0, 4000, CHANNELS).tobytes()
+                for path in tmp_path.glob("*/samples-*"):
+                    with path.open("rb") as file:
+                        os.fsync(file.fileno())
+                        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                with pytest.raises(RequestRefused, match="does not answer"):
+                    client.read(0, 4000)
+            finally:
+                os.kill(child, signal.SIGCONT)
+            stop = first.stop
+            assert stop is not None
+            poll(lambda: client.get_data(0, 100) is not None, "it is answered again")
+            (gap,) = client.gaps(0, stop)
+            for begin, end in ((0, gap.start), (gap.stop, stop)):
+                assert client.read(begin, end).tobytes() == values(begin, end, CHANNELS).tobytes()
+            with pytest.raises(SegmentChanged):
+                client.read(0, stop + 10)
 
 
 def children_of(server: Hub) -> list[int]:

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, Final
 import msgpack
 import zmq
 
+from rdahub.archive.cached import FILES, pass_span
 from rdahub.archive.shelf import Shelf
 from rdahub.archive.source import Source
 from rdahub.archive.volume import Writer
@@ -57,6 +59,8 @@ class Archivist:
         self._trouble = ""
         self._dirty = False
         self._next_sync = 0.0
+        self._files = socket.socket(fileno=order["files"]) if "files" in order else None
+        self._passed = 0  # of the volume's spans
 
     def serve(self, desk: zmq.Socket[bytes]) -> None:
         """Write and answer until standard input ends."""
@@ -145,6 +149,7 @@ class Archivist:
 
     def _tell(self, desk: zmq.Socket[bytes]) -> None:
         """Let the hub know how far it is."""
+        self._pass_files()
         start, stop = self._volume.reach
         spans, runs = self._volume.spans, self._volume.runs()
         report = {
@@ -156,6 +161,16 @@ class Archivist:
         }
         with contextlib.suppress(zmq.Again):
             desk.send_multipart([b"", msgpack.packb(report)], zmq.DONTWAIT)
+
+    def _pass_files(self) -> None:
+        """Let the hub have the files it may read by itself."""
+        if self._files is None:
+            return
+        spans = self._volume.spans
+        self._passed = max(self._passed, len(spans) - FILES)
+        with contextlib.suppress(OSError):  # the hub has ended, or a file cannot be opened: it will ask
+            while self._passed < len(spans) and pass_span(self._files, spans[self._passed]):
+                self._passed += 1
 
 
 def main() -> None:

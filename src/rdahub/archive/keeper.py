@@ -8,15 +8,16 @@ Not here: the process (`archivist`), which questions are the archive's (`rdahub.
 from __future__ import annotations
 
 import logging
+import socket
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 import zmq
 
 from rdahub import limits
-from rdahub.archive.shelf import Archived
+from rdahub.archive.cached import AT_ONCE, Cached
 from rdahub.broker import Broker
 from rdahub.companion import Companion
 from rdahub.config import ServeSettings
@@ -27,12 +28,17 @@ from rdahub_client.errors import RdaHubError
 from rdahub_client.memory import MIRRORS
 from rdahub_client.wire import (
     InstancesRequest,
+    Page,
     PastEventsRequest,
     PastRangeRequest,
     RangeRequest,
     Request,
+    encode_page,
     encode_request,
 )
+
+if TYPE_CHECKING:
+    from rdahub.archive.shelf import Archived  # of the process, and POSIX only
 
 __all__ = ["Keeper"]
 
@@ -96,6 +102,9 @@ class Keeper(Companion):
         self._told = Seldom(log)
         self._report: dict[str, Any] = {"first": 0, "stop": 0, "bytes": 0, "holes": 0, "trouble": ""}
         self._pages = 0
+        self._cached = Cached()
+        self._theirs: socket.socket | None = None
+        self._started = 0.0
         path = settings.shm_dir / f"rdahub-{settings.name}.archive"
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
@@ -118,10 +127,10 @@ class Keeper(Companion):
             }
             super().__init__("rdahub.archive.archivist", "the archive", order)
         except (OSError, zmq.ZMQError) as error:
-            self._close_socket()
+            self._close_sockets()
             raise RdaHubError(f"--archive {self._folder}: {error.strerror or error}") from error
         except BaseException:
-            self._close_socket()
+            self._close_sockets()
             raise
         if "error" in self.answer:
             self.close()
@@ -138,6 +147,10 @@ class Keeper(Companion):
             older = broker.first_available <= request.start < broker.first_in_memory
             if not (of_this and older and request.start <= request.stop <= broker.next_index):
                 return False
+            if (page := self._page_at_once(request)) is not None:
+                self._pages += 1
+                self._send(envelope, page)
+                return True
         elif not isinstance(request, PastRangeRequest | PastEventsRequest | InstancesRequest):
             return False
         if not self._turns.add(envelope[0], (envelope, request)):
@@ -145,6 +158,21 @@ class Keeper(Companion):
             self._send(envelope, self._refuse(request.id, "BUSY", text))
         self._hand_over()
         return True
+
+    def _page_at_once(self, request: RangeRequest) -> bytes | None:
+        """A page that the system has in memory; None if the process must see to it."""
+        broker = self._broker
+        segment = broker.journal.segment_at(request.start)
+        if segment is None or (segment.stop is not None and segment.stop < request.stop):
+            return None
+        rows = self._cached.rows(request.start, min(request.stop, broker.archived[1]))
+        if rows is None:
+            return None
+        page = Page(
+            broker.instance, segment.number, request.start, request.start + len(rows),
+            broker.first_available, broker.next_index, rows,
+        )  # fmt: skip
+        return encode_page(request.id, page)
 
     def serve(self) -> None:
         """Send on what has come from the process."""
@@ -162,6 +190,8 @@ class Keeper(Companion):
 
     def _hand_over(self) -> None:
         while self._turns and len(self._asked) < _UNDER_WAY:
+            if self._is_on_its_way():
+                return
             envelope, request = self._turns.next()
             self._number += 1
             number = b"%d" % self._number
@@ -172,16 +202,23 @@ class Keeper(Companion):
                     msgpack.packb(self._broker.holdings()),
                 ]
                 self.socket.send_multipart(message, zmq.DONTWAIT)
-            except zmq.Again:  # the process has just died
+            except zmq.Again:  # the process has died
                 self._refuse_one(envelope, request)
             else:
                 self._asked[number] = envelope, request, time.monotonic()
+
+    def _is_on_its_way(self) -> bool:
+        """Whether the process has just been started, and will be there in a moment."""
+        if int(self.socket.get(zmq.EVENTS)) & zmq.POLLOUT:
+            return False
+        return self.is_running and time.monotonic() < self._started + limits.ARCHIVE_SECONDS
 
     def _refuse_one(self, envelope: list[bytes], request: Archived) -> None:
         text = "the archive does not answer at the moment; the hub's log may tell why"
         self._send(envelope, self._refuse(request.id, "NOT_READABLE", text))
 
     def _note(self, report: dict[str, Any]) -> None:
+        self._cached.take_in()
         before, self._report = self._report, report
         self._broker.archived = report["first"], report["stop"]
         if report["trouble"] != before["trouble"]:
@@ -217,12 +254,28 @@ class Keeper(Companion):
             "answers": self._pages,
         }
 
+    # --- the process -----------------------------------------------------------------------------------
+
+    def _inherited(self) -> Sequence[int]:
+        if not AT_ONCE:
+            return ()
+        self._theirs = self._cached.connect()
+        return (self._theirs.fileno(),)
+
+    def _handed_over(self, pid: int) -> dict[str, Any]:  # noqa: ARG002 - it has inherited it
+        self._started = time.monotonic()
+        if self._theirs is None:
+            return {}
+        with self._theirs as theirs:
+            return {"files": theirs.fileno()}
+
     # --- the end ---------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End it for good."""
         super().close()
-        self._close_socket()
+        self._close_sockets()
 
-    def _close_socket(self) -> None:
+    def _close_sockets(self) -> None:
+        self._cached.close()
         self._context.destroy(linger=0)
