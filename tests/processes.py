@@ -23,6 +23,10 @@ from rdahub_client.shared import default_directory
 PATIENCE = 30.0  # s; a loaded machine is slow, a broken one is found by this
 _numbers = itertools.count()
 
+# A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def unique_name() -> str:
     return f"t{os.getpid()}-{next(_numbers)}"
