@@ -31,6 +31,7 @@ __all__ = ["Companion", "close_all", "take_order"]
 log = logging.getLogger(__name__)
 
 _NICE: Final = 10  # of two processes that want the same core, the hub goes first
+_KILLED: Final = 0.1  # s for the system to end it
 _OOM_SCORE: Final = "800"  # of those whose memory is taken when there is none, this one goes first
 
 
@@ -147,7 +148,8 @@ class Companion:
             self._process.wait(limits.EXPORTER_GOODBYE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a disk cannot even die
+                self._process.wait(_KILLED)
 
 
 def close_all(companions: list[Companion]) -> None:

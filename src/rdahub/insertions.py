@@ -73,9 +73,10 @@ class Insertions:
             raise Refused("NO_STREAM", "the Recorder has not started yet, so there is no sample to mark")
         if not (request.type + request.description).isprintable():
             raise Refused("BAD_MARKER", "type and description are one line of printable characters")
-        if request.channel >= newest.n_channels:
-            raise Refused("BAD_MARKER", f"channel {request.channel}, and there are {newest.n_channels}")
         index = next_index if request.index is None else request.index
+        n_channels = (broker.journal.segment_at(index) or newest).n_channels
+        if request.channel >= n_channels:
+            raise Refused("BAD_MARKER", f"channel {request.channel}, and there are {n_channels}")
         if index < broker.first_available:
             raise Refused("OUT_OF_RANGE_OLD", f"history begins at sample {broker.first_available}")
         if index > next_index + limits.MARK_AHEAD_SECONDS * newest.sfreq:

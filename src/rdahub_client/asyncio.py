@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar, overload
 
@@ -22,7 +22,7 @@ from rdahub_client.address import Address, hub_wanted
 from rdahub_client.blocking import Client
 from rdahub_client.clock import Float64, SampleClock
 from rdahub_client.discovery import find_address
-from rdahub_client.errors import HubLost, NotStreaming, RdaHubError
+from rdahub_client.errors import HubLost, NotStreaming, RdaHubError, StreamTimeout
 from rdahub_client.journal import Journal
 from rdahub_client.keys import KeyFile
 from rdahub_client.past import Past, list_instances, recall
@@ -79,37 +79,44 @@ class AsyncClient:
         self._verbs = self._client._verbs
         self._times = self._client._times
         self._busy = False
+        self._let_go: Callable[[], None] = _nothing
+        """Ends the wait under way, before the sockets it waits for are closed."""
 
     # --- beginning and ending ------------------------------------------------------------------------
 
     async def connect(self, address: Address = "127.0.0.1", timeout: float | None = 5) -> None:
         """Find the hub; as `Client.connect`."""
         deadline = deadline_of(timeout)
-        if hub_wanted(address) is not None:
-            address = await asyncio.to_thread(find_address, address, timeout, self._client._keys)
-        self._client._open_query(address)
-        try:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._client._found(await self.info(left))
-        except (RdaHubError, asyncio.CancelledError):
-            self._client.disconnect()
-            raise
+        with self._alone():
+            if hub_wanted(address) is not None:
+                address = await asyncio.to_thread(find_address, address, timeout, self._client._keys)
+            self._client._open_query(address)
+            try:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                self._client._found(await self._inform(left))
+            except (RdaHubError, asyncio.CancelledError):
+                self._client.disconnect()
+                raise
 
     async def start_streaming(self, timeout: float | None = 10) -> None:
         """Follow the hub; as `Client.start_streaming`."""
-        self._client._begin_streaming()
+        with self._alone():
+            self._client._begin_streaming()
         try:
             await self._run(self._verbs.begin(deadline_of(timeout)))
         except (RdaHubError, asyncio.CancelledError):
-            self._client.stop_streaming()
+            if self._client.is_streaming:
+                self._client.stop_streaming()
             raise
 
     async def stop_streaming(self) -> None:
-        """Stop following the hub. The window can still be read."""
+        """Stop following the hub; a task's stream or wait ends. The window can still be read."""
+        self._let_go()
         self._client.stop_streaming()
 
     async def disconnect(self) -> None:
-        """Close all sockets. The window can still be read."""
+        """Close all sockets; what a task waits for ends. The window can still be read."""
+        self._let_go()
         self._client.disconnect()
 
     async def __aenter__(self) -> Self:
@@ -118,7 +125,7 @@ class AsyncClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.disconnect()
+        await self.disconnect()
 
     # --- what is known -------------------------------------------------------------------------------
 
@@ -197,10 +204,7 @@ class AsyncClient:
     async def info(self, timeout: float | None = REQUEST_TIMEOUT) -> Info:
         """What the hub is and holds; as `Client.info`."""
         with self._alone():
-            try:
-                return (await self._ask(InfoRequest(), deadline_of(timeout), timeout)).info()
-            except (NotStreaming, HubLost) as error:
-                raise unreachable(error, self.address) from error
+            return await self._inform(timeout)
 
     async def markers(self, start: int, stop: int) -> list[Marker]:
         """Markers on samples ``[start, stop)``, in index order."""
@@ -312,10 +316,7 @@ class AsyncClient:
         return AsyncEpochStream(self, pending, timeout)
 
     async def _next_epoch(self, pending: Pending, timeout: float | None) -> Epoch:
-        await asyncio.sleep(0)  # as in _next_event
-        if not self._client.is_streaming:
-            raise StopAsyncIteration
-        return await self._run(self._client._windows.next_epoch(pending, deadline_of(timeout)))
+        return await self._next(self._client._windows.next_epoch(pending, deadline_of(timeout)))
 
     async def insert_marker(
         self,
@@ -346,10 +347,7 @@ class AsyncClient:
         return AsyncArchive(self, *await self._run(recall(instance)))
 
     async def _next_event(self, cursor: Cursor, timeout: float | None) -> Event:
-        await asyncio.sleep(0)  # others get their turn, also while history comes without any waiting
-        if not self._client.is_streaming:
-            raise StopAsyncIteration
-        return await self._run(self._client._streams.next_event(cursor, deadline_of(timeout)))
+        return await self._next(self._client._streams.next_event(cursor, deadline_of(timeout)))
 
     # --- driving -------------------------------------------------------------------------------------
 
@@ -370,6 +368,17 @@ class AsyncClient:
             yield
         finally:
             self._busy = False
+
+    async def _next(self, verb: Verb[Result]) -> Result:
+        """The next of a stream, which is over when the client stops streaming, also while this waits."""
+        await asyncio.sleep(0)  # others get their turn, also while history comes without any waiting
+        try:
+            if self._client.is_streaming:
+                return await self._run(verb)
+        except StreamTimeout:
+            if self._client.is_streaming:
+                raise
+        raise StopAsyncIteration
 
     async def _run(self, verb: Verb[Result]) -> Result:
         """Drive a verb to its result, as `Reader._run` does without a loop."""
@@ -404,7 +413,7 @@ class AsyncClient:
             until = client._overdue if deadline is None else min(deadline, client._overdue)
             if time.monotonic() >= until:
                 return client._note_silence()
-            await _readable(client._descriptors, until)
+            await self._readable(client._descriptors, until)
         return None
 
     async def _ask(self, request: Request, deadline: float | None, patience: float | None) -> Reply:
@@ -414,11 +423,45 @@ class AsyncClient:
             try:
                 while True:
                     until = next(asking)
-                    await _readable(query.descriptors, until)
+                    await self._readable(query.descriptors, until)
+                    if self._client._query is not query:
+                        raise HubLost("disconnected")
             except StopIteration as answered:
                 reply: Reply = answered.value
         self._client._follow_hub(request, reply)
         return reply
+
+    async def _inform(self, timeout: float | None) -> Info:
+        try:
+            return (await self._ask(InfoRequest(), deadline_of(timeout), timeout)).info()
+        except (NotStreaming, HubLost) as error:
+            raise unreachable(error, self.address) from error
+
+    async def _readable(self, descriptors: list[int], until: float) -> None:
+        """Until one of these can be read, the time has come, or they are about to be closed."""
+        loop = asyncio.get_running_loop()
+        woken = loop.create_future()
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        def let_go() -> None:  # once: after a close their numbers may be others'
+            self._let_go = _nothing
+            timer.cancel()
+            for descriptor in descriptors:
+                loop.remove_reader(descriptor)
+            wake()
+
+        timer = loop.call_later(max(0.0, until - time.monotonic()), wake)
+        self._let_go = let_go
+        try:
+            for descriptor in descriptors:
+                loop.add_reader(descriptor, wake)
+            await woken
+        finally:
+            if self._let_go is let_go:
+                let_go()
 
 
 class AsyncArchive(Past):
@@ -464,21 +507,5 @@ class AsyncEpochStream(AsyncIterator[Epoch]):
         return await self._client._next_epoch(self._pending, self._timeout)
 
 
-async def _readable(descriptors: list[int], until: float) -> None:
-    """Until one of these can be read or the time has come."""
-    loop = asyncio.get_running_loop()
-    woken = loop.create_future()
-
-    def wake() -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    timer = loop.call_later(max(0.0, until - time.monotonic()), wake)
-    for descriptor in descriptors:
-        loop.add_reader(descriptor, wake)
-    try:
-        await woken
-    finally:
-        timer.cancel()
-        for descriptor in descriptors:
-            loop.remove_reader(descriptor)
+def _nothing() -> None:
+    pass

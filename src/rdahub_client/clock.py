@@ -86,9 +86,18 @@ class HubOffset:
         return bool(self._pings)
 
     def add(self, sent_ns: int, received_ns: int, hub_ns: int, hub_wall_ns: int) -> None:
-        """Take a ping that went at `sent_ns` and was back at `received_ns` of this program's clock."""
+        """Take a ping that went at `sent_ns` and was back at `received_ns` of this program's clock.
+
+        Older ones that it contradicts are of a time before one of the two clocks stood still, as monotonic
+        clocks do while their machine is suspended.
+        """
         half = (received_ns - sent_ns) // 2
-        self._pings.append((received_ns, half, hub_ns - sent_ns - half, hub_wall_ns - hub_ns))
+        offset = hub_ns - sent_ns - half
+        agreeing = [
+            ping for ping in self._pings
+            if abs(ping[2] - offset) <= ping[1] + half + 1 + DRIFT * (received_ns - ping[0])
+        ]  # fmt: skip
+        self._pings = deque([*agreeing, (received_ns, half, offset, hub_wall_ns - hub_ns)], _PINGS)
 
     def estimate(self, now_ns: int) -> tuple[float, float]:
         """The offset and its bound, in seconds.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import queue
 import re
 import selectors
 import socket
@@ -28,19 +27,25 @@ from rdahub_client.keys import ClientKeys
 from rdahub_client.shared import Attachment, default_directory
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from zeroconf import ServiceInfo, Zeroconf
 
-__all__ = ["SERVICE", "FoundHub", "can_look_around", "find_address", "find_hubs", "fingerprint"]
+__all__ = ["SERVICE", "WORD", "FoundHub", "can_look_around", "find_address", "find_hubs", "fingerprint"]
 
 SERVICE: Final = "_rdahub._tcp.local."
 """The type of service that hubs are announced as."""
+WORD: Final = re.compile(r"[A-Za-z0-9._+-]{0,64}")
+"""What strangers may say: nothing that a terminal would obey."""
 INSTALL: Final = "to look in the network too: pip install 'rdahub[zeroconf]'"
 
 _LOOK: Final = 1.5  # s; hubs answer within 0.2 s, and again after 1 s if that was lost
 _CONNECT: Final = 0.5  # s for one of a hub's addresses to answer
+_ASK: Final = 0.2  # s at least to ask about what was heard of last
+_MOST: Final = 256  # announcements looked into; where there are more, somebody floods the network
 _UNDER_WAY: Final = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_WORD: Final = re.compile(r"[A-Za-z0-9._+-]{0,64}")  # nothing that a terminal would obey
+_ENDPOINT: Final = re.compile(r"tcp://[A-Za-z0-9.:%\[\]_-]+|ipc://[^\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +188,25 @@ def _of_this_machine(directory: Path) -> Iterator[FoundHub]:
         if not _NAME.fullmatch(name):
             continue  # a part of one
         try:
-            hub = Attachment(name, directory)
-        except (SharedMemoryError, OSError, ValueError):  # dead, just starting, or another user's
+            if not path.is_file():
+                continue  # to open a pipe could take for ever
+            hub = _of_file(name, directory)
+        except (SharedMemoryError, OSError):  # dead, just starting, or another user's
             continue
-        hub.close()
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+            continue  # no hub wrote this: the folder may be everybody's
+        yield hub
+
+
+def _of_file(name: str, directory: Path) -> FoundHub:
+    with contextlib.closing(Attachment(name, directory)) as hub:
         keys = hub.description.get("keys")
-        yield FoundHub(
+        address = query_endpoint(from_here(hub.description["query"]))
+        if not _ENDPOINT.fullmatch(address):
+            raise ValueError(f"{address!r} is no endpoint")
+        return FoundHub(
             name=name,
-            address=from_here(hub.description["query"]),
+            address=address,
             host=socket.gethostname(),
             instance=hub.instance,
             keys=bool(keys),
@@ -205,38 +221,45 @@ def _of_this_machine(directory: Path) -> Iterator[FoundHub]:
 
 def _announced(seconds: float) -> Iterator[FoundHub]:
     """Hubs that say they are there, within a time."""
+    import asyncio  # noqa: PLC0415 - 20 ms, for who looks around only
+    from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415
+
     from zeroconf import (  # noqa: PLC0415 - an extra
         DNSQuestionType,
         InterfaceChoice,
         IPVersion,
         ServiceBrowser,
+        ServiceInfo,
         ServiceStateChange,
         Zeroconf,
     )
 
     until = time.monotonic() + seconds
-    news: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
+    asked: dict[str, Future[ServiceInfo | None]] = {}
+
+    async def ask(zeroconf: Zeroconf, name: str) -> ServiceInfo | None:
+        info = ServiceInfo(SERVICE, name)
+        milliseconds = 1000 * max(_ASK, until - time.monotonic())
+        return info if await info.async_request(zeroconf, milliseconds, DNSQuestionType.QM) else None
 
     def note(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:  # noqa: ARG001
-        news.put((name, state_change is not ServiceStateChange.Removed))
+        """Ask about all at the same time: one that does not answer must not hide the others."""
+        asked.pop(name, None)
+        if state_change is not ServiceStateChange.Removed and len(asked) < _MOST and zeroconf.loop:
+            asked[name] = asyncio.run_coroutine_threadsafe(ask(zeroconf, name), zeroconf.loop)
 
-    there: dict[str, ServiceInfo | None] = {}
     try:
         with Zeroconf(InterfaceChoice.All, ip_version=IPVersion.V4Only) as network:
             # Asked for an answer to itself alone (QU), it might go to another program of this machine.
             browser = ServiceBrowser(network, SERVICE, [note], question_type=DNSQuestionType.QM)
-            with contextlib.suppress(queue.Empty):
-                while (left := until - time.monotonic()) > 0:
-                    name, is_there = news.get(timeout=left)
-                    milliseconds = max(200, round(1000 * (until - time.monotonic())))
-                    there[name] = network.get_service_info(SERVICE, name, milliseconds) if is_there else None
-            browser.cancel()
+            time.sleep(max(0.0, until - time.monotonic()))  # all of it: there may be another one
+            browser.cancel()  # notes nothing more from here on
+            answers = wait(asked.values(), 2 * _ASK).done
     except OSError:  # there is no network
         return
-    for info in there.values():
-        hub = None if info is None else _read(info)
-        if hub is not None:
-            yield hub
+    there = [each.result() for each in answers if each.exception() is None]  # or else it was no name
+    with ThreadPoolExecutor(32) as pool:  # addresses are tried
+        yield from filter(None, pool.map(_read, filter(None, there)))
 
 
 def _read(info: ServiceInfo) -> FoundHub | None:
@@ -246,7 +269,7 @@ def _read(info: ServiceInfo) -> FoundHub | None:
     words = [said.get(key, "") for key in ("name", "instance", "host", "version", "key")]
     name, instance, host, version, key = words
     addresses = info.parsed_scoped_addresses()
-    if not (_NAME.fullmatch(name) and instance and all(map(_WORD.fullmatch, words))):
+    if not (_NAME.fullmatch(name) and instance and all(map(WORD.fullmatch, words))):
         return None
     if not addresses or not info.port:
         return None

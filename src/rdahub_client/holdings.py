@@ -51,8 +51,8 @@ class Window(Protocol):
 class Cursor(Protocol):
     """Where a stream stands in the journal."""
 
-    place: int
-
+    @property
+    def place(self) -> int: ...  # noqa: D102
     def __hash__(self) -> int: ...
 
 

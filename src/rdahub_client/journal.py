@@ -113,6 +113,17 @@ class Journal:
                 return place
         return self.stop
 
+    def open_at(self, place: int) -> Segment | None:
+        """The segment whose start is before a place and whose end is not."""
+        segment = self.before
+        for record in islice(self._records, place - self.first):
+            match record:
+                case SegmentStart(started):
+                    segment = started
+                case SegmentEnd():
+                    segment = None
+        return None if segment is None else self._segments.get(segment.number, segment)
+
     def known_from(self, most: int) -> int:
         """Where to begin if only the newest `most` records are to stay."""
         spare = len(self._records) - most

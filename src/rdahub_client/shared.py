@@ -58,6 +58,8 @@ _NONE: Final = -1
 _STATES: Final = ("disconnected", "idle", "streaming", "stalled")
 _SHAPE: Final = struct.Struct("<qq")  # n_channels, capacity at offset 8 of a ring
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LOOK: Final[int] = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+"""A pipe of that name, which anybody can put there, is not waited for."""
 _LOCK_PATIENCE: Final = 0.5  # s; another hub looking for leftovers holds a lock for microseconds
 
 
@@ -246,7 +248,7 @@ class Attachment:
         if not MIRRORS:
             raise SharedMemoryError("the hub's ring is shared on Linux and macOS only; use Client here")
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path, _LOOK)
         except FileNotFoundError:
             raise SharedMemoryError(
                 f"no hub named {name!r} on this machine ({self.path} is not there); "
@@ -268,7 +270,10 @@ class Attachment:
         if control[: len(_CONTROL_MAGIC)] != _CONTROL_MAGIC:
             raise SharedMemoryError(f"{self.path} is not ready, or of another version of rdahub; try again")
         (length,) = struct.unpack_from("<I", control, _TEXT)
-        self.description: dict[str, Any] = json.loads(control[_TEXT + 4 : _TEXT + 4 + length])
+        try:
+            self.description: dict[str, Any] = dict(json.loads(control[_TEXT + 4 : _TEXT + 4 + length]))
+        except (TypeError, ValueError):
+            raise SharedMemoryError(f"{self.path} is not a hub's, or damaged") from None
         self.instance = str(self.description.get("instance", ""))
         self._control = control
         self._numbers = np.frombuffer(control, np.int64, _COUNT, _NUMBERS).data
@@ -304,7 +309,7 @@ class Attachment:
     def is_alive(self) -> bool:
         """Whether this very hub still holds its name. Asks the kernel; not for every block."""
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path, _LOOK)
         except OSError:
             return False
         try:

@@ -7,6 +7,7 @@ Not here: sockets, clocks; waiting and asking (`verbs`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, cast
@@ -15,6 +16,7 @@ import numpy as np
 
 from rdahub_client.errors import BadRange, HubLost, Overwritten, StreamTimeout
 from rdahub_client.holdings import OVERWRITTEN
+from rdahub_client.journal import MARKER_REACH
 from rdahub_client.records import Block, Event, Gap, Marker, Segment, SegmentEnd, SegmentStart
 from rdahub_client.verbs import Heard, Silence, Verb, Verbs
 from rdahub_client.wire import PAGE_BYTES, Message
@@ -32,6 +34,8 @@ class Cursor:
     ----------
     unannounced : Segment or None
         The segment it began in the middle of, until that is said.
+    early : tuple of Marker
+        Its markers of blocks before that stand on samples to come, until they are said.
     segment : Segment or None
         The segment announced and not yet ended.
     """
@@ -40,6 +44,7 @@ class Cursor:
     index: int
     place: int
     unannounced: Segment | None
+    early: tuple[Marker, ...] = ()
     segment: Segment | None = None
     waiting: Block | None = None
     """Found behind a gap that had to be told first."""
@@ -70,10 +75,19 @@ class Streams:
                 index = start
             case _:
                 raise BadRange(f"a stream starts 'live', 'oldest' or at an index from 0 on, not at {start!r}")
-        journal = timeline.journal
-        cursor = Cursor(timeline.instance, index, journal.place_of(index), self._announceable(index))
+        cursor = Cursor(timeline.instance, index, *self._join(index))
         timeline.cursors.add(cursor)
         return cursor
+
+    def _join(self, index: int) -> tuple[int, Segment | None, tuple[Marker, ...]]:
+        """Place of the first record to tell from `index` on, and what lies before it and is told first."""
+        journal = self._verbs.timeline.journal
+        place = journal.place_of(index)
+        segment = journal.open_at(place)
+        if segment is None or segment.start > index or segment.number <= journal.forgotten:
+            return place, None, ()  # there is none, or its end cannot be told
+        early = journal.markers(index, index + MARKER_REACH)
+        return place, segment, tuple(each for each in early if segment.start <= each.block < index)
 
     def is_live(self, cursor: Cursor) -> bool:
         """Whether all that is known has been told, amid a segment: the next message brings the next event."""
@@ -131,6 +145,9 @@ class Streams:
             return (yield from self._leave_instance(cursor, deadline))
         if cursor.unannounced is not None:
             cursor.segment, cursor.unannounced = cursor.unannounced, None
+            if cursor.early:
+                cursor.waiting = _without_rows(cursor.index, cursor.segment, cursor.early)
+                cursor.early = ()
             return SegmentStart(cursor.segment)
         markers, record = timeline.journal.ahead(cursor.place)
         boundary = timeline.next_index if record is None else _position(record)
@@ -196,12 +213,6 @@ class Streams:
         cursor.waiting = Block(start, stop, samples.copy(), tuple(came))
         return lost
 
-    def _announceable(self, index: int) -> Segment | None:
-        """The segment that holds a sample, if its end will be told too."""
-        journal = self._verbs.timeline.journal
-        segment = journal.segment_at(index)
-        return segment if segment is not None and segment.number > journal.forgotten else None
-
     def _find_segment(self, cursor: Cursor, boundary: int) -> Event:
         """The segment that holds the next sample, if its start is pruned; what lies before it is lost."""
         journal = self._verbs.timeline.journal
@@ -234,14 +245,13 @@ class Streams:
         cursor.instance = timeline.instance
         self._verbs.know(timeline.instance)
         cursor.index = 0
-        cursor.place = timeline.journal.place_of(cursor.index)
-        cursor.unannounced = self._announceable(cursor.index)
+        cursor.place, cursor.unannounced, cursor.early = self._join(cursor.index)
         if segment is None:
             return (yield from self._next(cursor, deadline))
         return SegmentEnd(replace(segment, stop=end, ended="lost"), HUB_RESTART)
 
 
-def _without_rows(index: int, segment: Segment, markers: list[Marker]) -> Block:
+def _without_rows(index: int, segment: Segment, markers: Sequence[Marker]) -> Block:
     return Block(index, index, np.empty((0, segment.n_channels), np.float32), tuple(markers))
 
 

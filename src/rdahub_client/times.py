@@ -27,7 +27,7 @@ from rdahub_client.errors import (
 )
 from rdahub_client.records import Segment
 from rdahub_client.verbs import Ask, Verb, Verbs
-from rdahub_client.wire import PingRequest, Reply, Request, TimesRequest
+from rdahub_client.wire import InfoRequest, PingRequest, Reply, Request, TimesRequest
 
 __all__ = ["Clock", "Indices", "Seconds", "Times"]
 
@@ -84,6 +84,8 @@ class Times:
 
     def index_at(self, time: Seconds, clock: Clock, deadline: float | None) -> Verb[Indices]:
         """The samples nearest to these times."""
+        if not np.isfinite(time).all():
+            raise BadRange("a time is a number of seconds, neither NaN nor infinite")
         yield from self._keep_up(None, deadline)
         shift = yield from self._shift(clock, deadline)
         times = np.asarray(time, np.float64) - shift
@@ -111,6 +113,8 @@ class Times:
 
     def span(self, start: float, stop: float, clock: Clock, deadline: float | None) -> Verb[tuple[int, int]]:
         """The range of samples taken in a span of time, which begins in a segment."""
+        if not np.isfinite(stop):
+            raise BadRange("a time is a number of seconds, neither NaN nor infinite")
         first = cast(int, (yield from self.index_at(float(start), clock, deadline)))
         segment = self._verbs.timeline.journal.segment_at(first)
         assert segment is not None  # noqa: S101 - it was found there
@@ -187,7 +191,10 @@ class Times:
         request = PingRequest(id=self._pings)
         sent = self._now()[0]
         reply = cast(Reply, (yield Ask(request, deadline)))
-        self._offset.add(sent, self._now()[0], *reply.clocks())
+        received = self._now()[0]
+        if reply.header.get("instance") != self._instance:  # its machine may have started anew meanwhile
+            raise HubRestarted("another instance answers")
+        self._offset.add(sent, received, *reply.clocks())
 
     def _clock_of(self, segment: Segment, deadline: float | None) -> Verb[SegmentClock]:
         clock, learnt = self._clocks.get(segment.number, (SegmentClock(segment), -_END))
@@ -212,6 +219,15 @@ class Times:
         while more:
             request = TimesRequest(instance=self._instance, start=clock.next_wanted, stop=stop)
             points, more = _points(cast(Reply, (yield Ask(request, deadline))), request)
+            known = self._verbs.timeline.next_index
+            if segment.stop is None and points and points[-1][0] >= known:
+                # More than was heard of: if the segment has ended meanwhile, they are also of the next.
+                info = cast(Reply, (yield Ask(InfoRequest(), deadline))).info()
+                if info.segment is None or (info.instance, info.segment.number) != (
+                    self._instance,
+                    segment.number,
+                ):
+                    points, more = [point for point in points if point[0] < known], False
             clock.add(points)
 
     def _asks(self, known: bool, asked: int, again: int) -> bool:

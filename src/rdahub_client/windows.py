@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Final, TypeAlias, cast
 
+import numpy as np
+
 from rdahub_client.errors import (
     AuthError,
     BadRange,
@@ -25,8 +27,10 @@ from rdahub_client.errors import (
     StreamTimeout,
 )
 from rdahub_client.holdings import OVERWRITTEN
+from rdahub_client.journal import Journal
 from rdahub_client.records import Epoch, Float32, Marker, Segment
 from rdahub_client.streams import HUB_RESTART
+from rdahub_client.timeline import Timeline
 from rdahub_client.verbs import Ask, Verb, Verbs, refused
 from rdahub_client.wire import MarkRequest, Records, Reply
 
@@ -46,22 +50,31 @@ class Pending:
 
     Attributes
     ----------
-    place : int
-        Of the next journal record to look at.
+    journal : Journal
+        Of that instance; the timeline may have another by now.
+    looked_at : int
+        Place in it of the next record to look at.
     since : int
         Markers before this sample are not wanted.
     waiting : list
         Heap of (index, place or number, marker).
     """
 
+    timeline: Timeline
     instance: str
-    place: int
+    journal: Journal
+    looked_at: int
     since: int
     tmin: float
     tmax: float
     types: frozenset[str] | None
     descriptions: frozenset[str] | None
     waiting: list[tuple[int, int, Marker]] = field(default_factory=list)
+
+    @property
+    def place(self) -> int:
+        """The first record the timeline must keep; of another instance none has been looked at."""
+        return self.looked_at if self.journal is self.timeline.journal else 0
 
     def wants(self, marker: Marker) -> bool:
         """Whether a marker is one of those asked for."""
@@ -120,8 +133,10 @@ class Windows:
         if not (math.isfinite(tmin) and math.isfinite(tmax) and tmin < tmax):
             raise BadRange(f"a window begins before it ends: tmin < tmax, in seconds, not {tmin!r}, {tmax!r}")
         timeline = self._verbs.timeline
-        place = timeline.journal.stop
-        pending = Pending(timeline.instance, place, -_EVER, tmin, tmax, types, descriptions)
+        journal = timeline.journal
+        pending = Pending(
+            timeline, timeline.instance, journal, journal.stop, -_EVER, tmin, tmax, types, descriptions
+        )
         timeline.cursors.add(pending)
         return pending
 
@@ -147,14 +162,15 @@ class Windows:
     def _ready(self, pending: Pending, deadline: float | None, copy: bool) -> Verb[Epoch | None]:
         """The window of the first marker, if there is one whose window is decided."""
         timeline = self._verbs.timeline
+        self._collect(pending)
         if pending.instance != timeline.instance:
             if pending.waiting:
                 marker = heappop(pending.waiting)[2]
                 return Epoch(marker, None, marker.index, marker.index, None, (), HUB_RESTART)
-            pending.instance, pending.place = timeline.instance, timeline.journal.first
-            pending.since = -_EVER
+            pending.instance, pending.journal = timeline.instance, timeline.journal
+            pending.looked_at, pending.since = timeline.journal.first, -_EVER
             self._verbs.know(timeline.instance)
-        self._collect(pending)
+            self._collect(pending)
         if not pending.waiting:
             return None
         marker = pending.waiting[0][2]
@@ -163,15 +179,16 @@ class Windows:
             heappop(pending.waiting)
         return epoch
 
-    def _collect(self, pending: Pending) -> None:
-        """Take up the markers that have become known."""
-        journal = self._verbs.timeline.journal
-        while pending.place < journal.stop:
-            markers, record = journal.ahead(pending.place)
-            for place, marker in enumerate(markers, pending.place):
+    @staticmethod
+    def _collect(pending: Pending) -> None:
+        """Take up the markers that have become known, also of an instance that is gone by now."""
+        journal = pending.journal
+        while pending.looked_at < journal.stop:
+            markers, record = journal.ahead(pending.looked_at)
+            for place, marker in enumerate(markers, pending.looked_at):
                 if pending.wants(marker):
                     heappush(pending.waiting, (marker.index, place, marker))
-            pending.place += len(markers) + (record is not None)
+            pending.looked_at += len(markers) + (record is not None)
 
     def _decide(
         self, marker: Marker, pending: Pending, deadline: float | None, copy: bool
@@ -209,6 +226,8 @@ class Windows:
         if segment.stop is not None and stop > segment.stop:
             raise SegmentChanged("the segment ended within the window")
         samples = yield from self._verbs.find(start, stop, deadline)
+        if start == stop:
+            return np.empty((0, segment.n_channels), np.float32)
         if not copy:
             return samples
         if samples.base is None:  # fetched for this alone
@@ -262,6 +281,8 @@ def mark_request(
     ValueError
         It cannot be a marker.
     """
+    if index is not None and not 0 <= index < _EVER:
+        raise BadRange(f"samples count from 0; {index} is none")
     texts: list[tuple[str, object, int, int]] = [
         ("type", kind, 1, 50),
         ("description", description, 0, 200),

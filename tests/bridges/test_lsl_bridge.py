@@ -118,6 +118,17 @@ def test_a_gap_that_came_with_a_lost_hub_is_told_and_not_filled(told: Told) -> N
     assert told.texts[f"{NOTE}gap of 50 samples (hub_restart)"] == pytest.approx(told.times[-1] + 0.01)
 
 
+def test_what_is_lost_of_another_instance_between_segments_is_told_before_its_indices_mean_something_else(
+    told: Told,
+) -> None:
+    told.end(0, 0, 100, "stop")
+    told.take(Gap(100, 150, "hub_restart"))
+    told.origin = 1005.0
+    told.begin(0, 0)
+    told.block(0, 120)
+    assert told.texts[f"{NOTE}gap of 50 samples (hub_restart)"] == pytest.approx(told.times[99] + 0.01)
+
+
 def test_samples_whose_time_cannot_be_asked_go_on_by_the_rate(told: Told) -> None:
     told.trouble = HubLost("gone")
     told.block(100, 120)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import mne
 import numpy as np
 import pybv
 import pytest
 
-from processes import PATIENCE, hub, simulator
+from processes import PATIENCE, Hub, hub, simulator
 from rdahub import brainvision, rda
-from rdahub_client import Client, Overwritten, Segment, SegmentChanged
+from rdahub_client import Client, HubRestarted, Overwritten, Segment, SegmentChanged
+from rdahub_client.bridges import mne_arrays
 from rdahub_client.bridges.mne_arrays import make_info
 from rdahub_client.bridges.mne_names import Events, channel_type, unit_exponent
 from rdahub_client.records import Marker
@@ -265,8 +268,81 @@ def test_channels_are_what_name_and_unit_say(name: str, unit: str, kind: str, ex
 
 
 def test_names_that_are_empty_or_repeated_do_not_end_it() -> None:
-    info = make_info(Segment(0, 0, None, 1000.0, (1.0,) * 4, ("a", "a", "", ""), ("µV",) * 4))
-    assert len(set(info.ch_names)) == 4
+    with scripted() as (recorder, client):
+        recorder.blocks(1)
+        recorder.send(rda.Start(1000.0, (1.0,) * 4, ("a", "a", "", "\u00c4")))
+        recorder.n_channels, recorder.counter = 4, 0
+        recorder.block(markers=tuple(rda.BlockMarker(c, 1, c, "Comment", "\u00fc") for c in range(4)))
+        caught_up(client, 40)
+        raw = client.to_raw(20, 40)
+        epochs = client.epochs("Comment", 0, 0, since=20)
+    assert len(set(raw.ch_names)) == 4
+    assert raw.ch_names[3] == "\u00c4"
+    assert [note["ch_names"] for note in raw.annotations] == [(name,) for name in raw.ch_names]
+    assert list(epochs.events[:, 0]) == [20, 21, 22, 23]
+
+
+@pytest.mark.parametrize("verb", ["to_raw", "epochs"])
+def test_of_a_hub_that_restarts_meanwhile_nothing_is_mixed(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new instance has samples and markers of the same indices."""
+    recorder = ScriptedRecorder()
+    with contextlib.closing(recorder), contextlib.ExitStack() as stack, Client() as client:
+        first = stack.enter_context(contextlib.closing(Hub(recorder.address)))
+        recorder.start()
+        client.connect(first.query)
+        client.start_streaming(PATIENCE)
+        recorder.block(markers=(stimulus(2), stimulus(8), stimulus(15)))
+        caught_up(client, 20)
+        volts, restarted = mne_arrays._volts, threading.Event()
+
+        def restart(data: Any, segment: Segment) -> Any:
+            if not restarted.is_set():
+                restarted.set()
+                assert first.stop() == 0
+                recorder.hang_up()
+                second = Hub(recorder.address, query=first.query, publish=first.publish)
+                stack.enter_context(contextlib.closing(second))
+                recorder.start()
+                recorder.block(markers=(stimulus(9),))
+                recorder.blocks(1)
+                instance, deadline = client.instance, time.monotonic() + PATIENCE
+                while client.instance == instance or client.last_sample < 40:
+                    assert time.monotonic() < deadline
+                    client.poll(1, timeout=0.1)
+            return volts(data, segment)
+
+        monkeypatch.setattr(mne_arrays, "_volts", restart)
+        with pytest.raises(HubRestarted, match="restarted meanwhile"):
+            client.to_raw(0, 20) if verb == "to_raw" else client.epochs(None, 0, 0.002)
+        raw = client.to_raw(0, 20)
+        assert list(raw.annotations.onset) == [0.009]
+        np.testing.assert_array_equal(raw.get_data(), values(20, 40, 2).T * np.float64(1e-6))
+
+
+def test_indices_of_an_instance_that_is_gone_are_refused_by_to_raw() -> None:
+    recorder = ScriptedRecorder()
+    with contextlib.closing(recorder), Client() as client:
+        with contextlib.closing(Hub(recorder.address)) as first:
+            recorder.start()
+            client.connect(first.query)
+            client.start_streaming(PATIENCE)
+            recorder.block()
+            caught_up(client, 20)
+            assert first.stop() == 0
+        recorder.hang_up()
+        with contextlib.closing(Hub(recorder.address, query=first.query, publish=first.publish)) as second:
+            recorder.start()
+            recorder.block()
+            with Client() as other:
+                other.connect(second.query)
+                other.start_streaming(PATIENCE)
+                caught_up(other, 20)
+            client.wait(20, 21, timeout=PATIENCE)  # gives up when it hears of the other instance
+            with pytest.raises(HubRestarted):
+                client.to_raw(0, 20)
+            assert client.to_raw(0, 20).get_data()[0, 0] == 20 * 1e-6
 
 
 def test_codes_are_those_mne_gives_the_same_annotations() -> None:
@@ -283,6 +359,7 @@ def test_codes_are_those_mne_gives_the_same_annotations() -> None:
     _, expected = mne.events_from_annotations(raw, verbose="error")
     assert {name: events.seen[name] for name in names[:6]} == expected
     assert [events.seen[name] for name in names[6:]] == [10001, 10002, 10003]
+    assert events.code(Marker(9, 1, -1, "Stimulus", "S  0")) == 10004  # 0 would be no event
 
 
 @pytest.mark.parametrize(

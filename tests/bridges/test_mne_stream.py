@@ -139,6 +139,19 @@ def test_a_marker_that_comes_after_its_sample_was_read_is_put_there(rig: Rig) ->
     assert list(data[-1][at]) == [5]
 
 
+def test_a_late_marker_is_put_on_its_channel_whatever_that_is_called_and_wherever_it_stands(rig: Rig) -> None:
+    stream = rig.stream()
+    stream.rename_channels({"STI": "TRIGGER"}).add_reference_channels("REF").drop_channels("C0")
+    rig.recorder.blocks(5)
+    until(lambda: stream.n_new_samples == 100)
+    rig.recorder.block(markers=(stimulus(-60, 5),))
+    until(lambda: stream.n_new_samples == 120)
+    data, times = stream.get_data(picks="TRIGGER")
+    at = np.flatnonzero(data[0])
+    assert list(stream.index_at(times)[at]) == [40]
+    assert list(data[0][at]) == [5]
+
+
 def test_epochs_stand_on_the_very_sample_of_their_marker(rig: Rig) -> None:
     stream = rig.stream()
     epochs = EpochsStream(stream, 10, {"a": 1, "b": 2}, "STI", tmin=-0.01, tmax=0.03, baseline=None)
@@ -218,6 +231,30 @@ def test_a_lost_hub_is_said_and_when_it_is_back_the_stream_goes_on(
     np.testing.assert_array_equal(samples[1:], values(20, 40, 2))
 
 
+def test_events_of_an_instance_that_is_gone_are_not_on_the_samples_of_the_next(rig: Rig) -> None:
+    """Which have the same indices."""
+    stream = rig.stream()
+    rig.recorder.block(markers=(stimulus(0, 1), stimulus(19, 2), stimulus(30, 9)))
+    rows(stream, 20)
+    query, publish = rig.hub.query, rig.hub.publish
+    assert rig.hub.stop() == 0
+    rig.hub.close()
+    rig.recorder.hang_up()
+    rig.hub = Hub(rig.recorder.address, query=query, publish=publish)
+    rig.recorder.start()
+    rig.recorder.block(markers=(stimulus(0, 3), stimulus(19, 4)))
+    rig.recorder.block(markers=(stimulus(-15, 5),))  # late
+    until(lambda: stream.n_new_samples >= 41)
+    data, times = stream.get_data()
+    marked = {at: int(data[-1, at]) for at in np.flatnonzero(data[-1])}
+    assert marked == {939: 1, 958: 2, 960: 3, 965: 5, 979: 4}
+    indices = stream.index_at(times)
+    assert (indices[:960] == -1).all()  # of the hub that is there now they are no samples
+    assert list(indices[960:]) == list(range(40))
+    stream.disconnect()
+    assert stream.connect(0).name == rig.hub.name  # another name, where none was asked for
+
+
 def _read(capfd: pytest.CaptureFixture[str]) -> str:
     return "".join(capfd.readouterr())
 
@@ -294,8 +331,9 @@ def test_mistakes_are_told_in_a_line(rig: Rig) -> None:
         rig.stream(name="other")
     with pytest.raises(ValueError, match="give another stim_channel"):
         rig.stream(stim_channel="C0")
-    with pytest.raises(ValueError, match="a code is an integer from 1 on"):
-        rig.stream(event_id={"Stimulus": 0})
+    for code in (0, 2**24 + 1):  # which float32 has not
+        with pytest.raises(ValueError, match="a code is an integer from 1 on"):
+            rig.stream(event_id={"Stimulus": code})
     with pytest.raises(ValueError, match="acquisition delay"):
         rig.stream(-1)
     with pytest.raises(HubUnreachable):

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ import zmq
 from proxy import poll
 
 from on_a_loop import OnALoop
-from processes import Child, Hub, hub, leftovers, unique_name
+from processes import PATIENCE, Child, Hub, hub, leftovers, unique_name
 from rdahub import rda
 from rdahub_client import (
     Block,
@@ -34,6 +37,7 @@ from rdahub_client import (
     SegmentEnd,
     SegmentStart,
 )
+from rdahub_client.wire import decode_reply
 from scripted import ScriptedRecorder, values
 
 CHANNELS = 16
@@ -431,6 +435,68 @@ def test_a_hub_without_an_archive_knows_only_itself(recorder: ScriptedRecorder) 
             with pytest.raises(RequestRefused, match="--archive"):
                 client.archive(client.instance)
         assert status(server.query)["archive"] is None
+
+
+@pytest.mark.parametrize("op", ["range", "past_range"])
+def test_who_asks_for_nothing_does_not_end_the_archive(
+    recorder: ScriptedRecorder, tmp_path: Path, op: str
+) -> None:
+    with hub(recorder.address, "--archive", str(tmp_path), *HISTORY) as server:
+        feed = Feed(recorder, server)
+        recorder.start(CHANNELS)
+        feed.lots(3)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            with reading(server) as client:
+                asking = context.socket(zmq.DEALER)
+                asking.connect(server.query)
+                asking.send(
+                    msgpack.packb({"op": op, "id": 1, "instance": client.instance, "start": 5, "stop": 5})
+                )
+                assert asking.poll(30_000)
+                page = decode_reply(asking.recv()).page()
+            assert (page.start, page.stop, page.samples.shape) == (5, 5, (0, CHANNELS))
+        finally:
+            context.destroy(linger=0)
+
+
+@pytest.fixture
+def freezing(tmp_path: Path) -> Iterator[Path]:
+    """A file system that `fsfreeze` has stand still: who writes to it cannot even be killed."""
+    image, folder = tmp_path / "image", tmp_path / "disk"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    for command in (["mkfs.ext4", "-q", str(image)], ["mount", "-o", "loop", str(image), str(folder)]):
+        if sys.platform != "linux" or shutil.which("fsfreeze") is None or shutil.which("mkfs.ext4") is None:
+            pytest.skip("needs Linux with fsfreeze and mkfs.ext4")
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip("needs the right to mount an image")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["fsfreeze", "-u", folder], check=False, capture_output=True)
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_hub_ends_though_its_archive_waits_for_the_disk(recorder: ScriptedRecorder, freezing: Path) -> None:
+    server = Hub(recorder.address, "--archive", str(freezing), "--archive-reserve", "1MiB", *HISTORY)
+    try:
+        feed = Feed(recorder, server)
+        recorder.start(CHANNELS)
+        feed.lots(1)
+        subprocess.run(["fsfreeze", "-f", freezing], check=True)
+        recorder.block(100)
+        (child,) = children_of(server)
+        poll(lambda: "\nState:\tD" in Path(f"/proc/{child}/status").read_text(), "it waits for the disk")
+        server.send(signal.SIGTERM)
+        assert server.process.wait(PATIENCE) == 0
+        assert Path(f"/proc/{child}").exists(), "the disk still stands"
+        assert leftovers(server.name) == []
+    finally:
+        subprocess.run(["fsfreeze", "-u", freezing], check=False)
+        server.close()
+    poll(lambda: not Path(f"/proc/{child}").exists(), "it has ended")
 
 
 def test_who_asks_the_archive_without_end_keeps_nobody_else_waiting(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from processes import PATIENCE, Hub, hub
-from rdahub_client import Block, HubUnreachable, SegmentStart, StreamTimeout
-from rdahub_client.asyncio import AsyncClient
+from rdahub_client import Block, HubLost, HubUnreachable, SegmentStart, StreamTimeout
+from rdahub_client.asyncio import AsyncClient, _nothing
 from scripted import ScriptedRecorder, values
 
 Program = Callable[[], Coroutine[Any, Any, None]]
@@ -144,6 +145,86 @@ def test_two_tasks_at_once_are_refused_and_disturb_nothing(
         assert data is not None
         np.testing.assert_array_equal(data, values(20, 40, 2))
         await client.disconnect()
+
+    run(program)
+
+
+def test_beginning_anew_is_refused_too_while_a_task_waits_and_disturbs_nothing(
+    recorder: ScriptedRecorder, server: Hub, run: Callable[[Program], None]
+) -> None:
+    async def program() -> None:
+        client = await following(server)
+        waiting = asyncio.create_task(client.wait(20, 40, timeout=PATIENCE))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="another task"):
+            await client.connect(server.query)
+        recorder.block()
+        data = await waiting
+        assert data is not None
+        np.testing.assert_array_equal(data, values(20, 40, 2))
+        await client.stop_streaming()
+        asking = asyncio.create_task(client.info())
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="another task"):
+            await client.start_streaming()
+        assert (await asking).next_index == 40
+        assert not client.is_streaming
+        await client.start_streaming()
+        await client.disconnect()
+
+    run(program)
+
+
+async def rest(events: AsyncIterator[Any]) -> str:
+    async for _ in events:
+        pass
+    return "ended"
+
+
+WAITS: dict[str, tuple[Callable[[AsyncClient], Coroutine[Any, Any, Any]], str | None]] = {
+    "stream": (lambda client: rest(client.stream("live")), "ended"),
+    "windows": (lambda client: rest(client.windows(0, 1)), "ended"),
+    "poll": (lambda client: client.poll(1, timeout=None), None),
+    "wait": (lambda client: client.wait(20, 40, timeout=None), None),
+}
+
+
+@pytest.mark.parametrize("ends", ["stop_streaming", "disconnect"])
+@pytest.mark.parametrize("waits", WAITS)
+def test_what_a_task_waits_for_ends_with_the_streaming(
+    server: Hub, run: Callable[[Program], None], waits: str, ends: str
+) -> None:
+    begin, result = WAITS[waits]
+
+    async def program() -> None:
+        client = await following(server)
+        waiting = asyncio.create_task(begin(client))
+        while client._let_go is _nothing:  # it does not wait yet
+            await asyncio.sleep(0)
+        loop, watched = asyncio.get_running_loop(), client._client._descriptors
+        await getattr(client, ends)()
+        assert not any(loop.remove_reader(each) for each in watched)  # they are closed, or another's by now
+        assert await asyncio.wait_for(waiting, PATIENCE) == result
+        await client.disconnect()
+
+    run(program)
+
+
+def test_a_question_to_a_hub_that_does_not_answer_ends_with_the_connection(
+    server: Hub, run: Callable[[Program], None]
+) -> None:
+    async def program() -> None:
+        client = await following(server)
+        server.send(signal.SIGSTOP)
+        try:
+            asking = asyncio.create_task(client.sample_clock())
+            while client._let_go is _nothing:
+                await asyncio.sleep(0)
+            await client.disconnect()
+            with pytest.raises(HubLost, match="disconnected"):
+                await asking
+        finally:
+            server.send(signal.SIGCONT)
 
     run(program)
 

@@ -10,13 +10,16 @@ import contextlib
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
+import zmq
 from netns import Namespace, Network, needs_namespaces
 
 from processes import PATIENCE, Child, Hub, hub, simulator, unique_name
@@ -24,6 +27,8 @@ from rdahub.mdns import places
 from rdahub_client import AuthError, Client, HubUnreachable
 from rdahub_client.asyncio import AsyncClient
 from rdahub_client.discovery import FoundHub, find_hubs, fingerprint
+from rdahub_client.shared import Owner
+from rdahub_client.wire import encode_reply
 
 pytestmark = needs_namespaces
 
@@ -352,6 +357,93 @@ def test_what_is_no_hubs_announcement_is_not_taken(here: Namespace, shm: Path) -
         while not (hubs := find_hubs(0.5)):
             assert time.monotonic() < deadline
     assert [(one.name, one.address) for one in hubs] == [("hub", "tcp://127.0.0.1:9")]
+
+
+def test_an_announcement_of_nothing_hides_no_hub(here: Namespace, shm: Path) -> None:
+    """Names that nobody tells more of, heard again and again while it is looked."""
+    from zeroconf import Zeroconf
+    from zeroconf._dns import DNSPointer
+    from zeroconf._protocol.outgoing import DNSOutgoing
+    from zeroconf.const import _CLASS_IN, _FLAGS_AA, _FLAGS_QR_RESPONSE, _TYPE_PTR
+
+    from rdahub_client.discovery import SERVICE
+
+    ghosts = DNSOutgoing(_FLAGS_QR_RESPONSE | _FLAGS_AA)
+    for alias in (f"ghost.{SERVICE}", f"ghost2.{SERVICE}", "x._http._tcp.local.", SERVICE):
+        ghosts.add_answer_at_time(DNSPointer(SERVICE, _TYPE_PTR, _CLASS_IN, 4500, alias), 0)
+    ended = threading.Event()
+    with (
+        serving(here, shm, "--announce") as one,
+        serving(here, shm, "--announce") as other,
+        here.entered(),
+        Zeroconf(["127.0.0.1"]) as voice,
+    ):
+        found(here, number=2)
+
+        def shout() -> None:
+            while not ended.wait(0.02):
+                voice.send(ghosts)
+
+        shouting = threading.Thread(target=shout)
+        shouting.start()
+        try:
+            assert {hub.name for hub in found(here, number=2)} == {one.name, other.name}
+            with Client() as client, pytest.raises(HubUnreachable, match="more than one hub"):
+                client.connect("auto")
+        finally:
+            ended.set()
+            shouting.join()
+
+
+def test_what_a_stranger_answers_is_not_obeyed_by_a_terminal(here: Namespace) -> None:
+    from zeroconf import ServiceInfo, Zeroconf
+
+    from rdahub_client.discovery import SERVICE
+
+    header = {
+        "ok": True, "instance": "1234", "name": "hub", "version": "\x1b[2J1", "state": "\x1b]0;x\x07",
+        "recorder": "", "publish_port": 1, "publish": "", "history_seconds": 1.0, "first_available": 0,
+        "next_index": 0, "first_seq": 0, "next_seq": 0, "segment": None, "before": None,
+    }  # fmt: skip
+    properties = {"name": "hub", "instance": "1234", "host": "pc", "version": "1", "key": ""}
+    with here.entered(), zmq.Context() as context, context.socket(zmq.ROUTER) as stranger:
+        port = stranger.bind_to_random_port("tcp://127.0.0.1")
+
+        def answer() -> None:
+            if stranger.poll(round(PATIENCE * 1000)):
+                *route, request = stranger.recv_multipart()
+                stranger.send_multipart([*route, encode_reply(msgpack.unpackb(request)["id"], header)])
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with Zeroconf(["127.0.0.1"]) as voice:
+            info = ServiceInfo(SERVICE, f"x.{SERVICE}", port=port, parsed_addresses=["127.0.0.1"],
+                               properties=properties, server="x.local.")  # fmt: skip
+            voice.register_service(info, cooperating_responders=True)
+            said = command(here, 0, "list").stdout
+        answering.join(PATIENCE)
+    assert said.splitlines()[1].split()[:5] == ["hub", f"tcp://127.0.0.1:{port}", "?", "?", "none"]
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {"instance": "x"}, {"query": 5}, {"query": "tcp://1.2.3.4:5\x1b[2J"}, {"query": "tcp://\x1b[2J:5"},
+        [], 5, {"query": "tcp://127.0.0.1:9", "keys": [1]}, {"query": "tcp://a b:9"},
+    ],
+)  # fmt: skip
+def test_what_no_hub_has_put_into_shared_memory_is_passed_over(tmp_path: Path, description: Any) -> None:
+    """As another user of this machine can."""
+    owner = Owner("x", tmp_path)
+    try:
+        owner.describe(description)
+        os.mkfifo(tmp_path / "rdahub-pipe")
+        (tmp_path / "rdahub-folder").mkdir()
+        assert find_hubs(0.01, tmp_path) == []
+        owner.describe({"query": "tcp://127.0.0.1:9", "instance": "y"})
+        assert [hub.address for hub in find_hubs(0.01, tmp_path)] == ["tcp://127.0.0.1:9"]
+    finally:
+        owner.close()
 
 
 @pytest.mark.parametrize(

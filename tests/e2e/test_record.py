@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import mne
@@ -24,9 +25,12 @@ import pytest
 
 from processes import PATIENCE, Child, Hub, hub, simulator
 from rdahub import brainvision, rda
+from rdahub.commands import dump
+from rdahub.commands import record as record_command
+from rdahub.config import RecordSettings, load
 from rdahub.recording import export, folder, text
 from rdahub.simulator import Synthetic
-from rdahub_client import Client, RdaHubError
+from rdahub_client import Block, Client, HubRestarted, RdaHubError, SegmentStart
 from rdahub_client.records import Float32
 from scripted import ScriptedRecorder, values
 
@@ -240,6 +244,28 @@ def test_segments_and_a_restarted_hub_are_files_of_their_own(
         assert bits(samples) == bits(expected)
 
 
+def test_a_segment_of_the_past_has_its_own_date(
+    stack: ExitStack, out: Path, recorder: ScriptedRecorder
+) -> None:
+    server = stack.enter_context(hub(recorder.address))
+    began = datetime.now(UTC)
+    recorder.start(rate=10.0)
+    recorder.block(20)
+    recorder.stop()
+    recorder.start(rate=100.0)
+    for _ in range(10):
+        recorder.block(1000)  # more at a time than time has passed: these say nothing of the first segment
+    client = joined(stack, server)
+    assert client.wait(10_019, 10_020, timeout=PATIENCE) is not None
+    child = record(stack, server, out, "--start=oldest")
+    until(lambda: rows_on_disk(out, 2) == 10_020, "all of it")
+    ends_well(child)
+    (path,) = out.glob("*_seg000_*.vhdr")
+    first = mne.io.read_raw_brainvision(path, verbose="error")
+    assert first.n_times == 20
+    assert abs((first.info["meas_date"] - began).total_seconds()) < PATIENCE
+
+
 # --- ended, killed, gone on ------------------------------------------------------------------------------
 
 
@@ -285,6 +311,136 @@ def ends_well_without_files(child: Child) -> None:
     child.send(signal.SIGTERM)
     assert child.finish() == 0, child.stderr
     assert "saved 0 samples" in child.stderr
+
+
+def test_markers_of_a_block_that_began_before_are_recorded(
+    stack: ExitStack, out: Path, recorder: ScriptedRecorder
+) -> None:
+    server = stack.enter_context(hub(recorder.address))
+    recorder.start()
+    recorder.block(40, tuple(rda.BlockMarker(at, 1, -1, "A", f"{at}") for at in (19, 20, 30, 70)))
+    recorder.blocks(3)
+    client = joined(stack, server)
+    assert client.wait(99, 100, timeout=PATIENCE) is not None
+    child = record(stack, server, out, "--start=20")
+    child.wait_for("ready file=")
+    until(lambda: rows_on_disk(out, 2) == 80, "80 rows")
+    assert "saved 80 samples, 3 markers" in ends_well(child)
+    found = [(m.description, m.position) for m in brainvision.read(headers(out)[0]).markers if m.type == "A"]
+    assert found == [("20", 0), ("30", 10), ("70", 50)]
+
+
+def test_a_marker_inserted_while_nobody_recorded_is_in_the_files_of_its_sample(
+    stack: ExitStack, out: Path, recorder: ScriptedRecorder
+) -> None:
+    server = stack.enter_context(hub(recorder.address))
+    recorder.start()
+    recorder.blocks(2)
+    child = record(stack, server, out, "--start=oldest")
+    child.wait_for("ready file=")
+    until(lambda: rows_on_disk(out, 2) == 40, "40 rows")
+    child.send(signal.SIGKILL)
+    child.finish()
+    client = joined(stack, server)
+    client.insert_marker("the end", index=35)
+    recorder.stop()
+    recorder.start()
+    recorder.blocks(1)
+    assert client.wait(59, 60, timeout=PATIENCE) is not None
+    again = record(stack, server, out)
+    again.wait_for("ready file=")
+    until(lambda: rows_on_disk(out, 2) == 60, "60 rows")
+    assert "1 markers" in ends_well(again)
+    first, second = (brainvision.read(path) for path in headers(out))
+    assert [(m.description, m.position) for m in first.markers[1:]] == [("the end", 35)]
+    assert second.markers[1:] == ()
+
+
+def test_a_hub_that_restarts_at_the_very_beginning_is_recorded_from_its_first_sample(
+    stack: ExitStack, out: Path, recorder: ScriptedRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Hub(recorder.address)
+    stack.callback(first.close)
+    recorder.start()
+    recorder.blocks(2)
+    client = joined(stack, first)
+    assert client.wait(0, 40, timeout=PATIENCE) is not None
+    info = client.info()
+    find = folder.find
+
+    def restart(path: Path, name: str, instance: str) -> list[folder.Found]:
+        if instance != info.instance:
+            return find(path, name, instance)
+        first.close()
+        recorder.hang_up()
+        recorder.index = 0
+        again = {"query": first.query, "publish": first.publish, "name": first.name}
+        stack.enter_context(hub(recorder.address, **again))
+        recorder.start()
+        recorder.blocks(1)
+        until(lambda: client.state == "streaming" and client._timeline.instance != instance, "the new one")
+        path.mkdir()
+        (path / "old.eeg").write_bytes(bytes(8 * 40))
+        return [folder.Found(0, 0, path / "old.vhdr", 2)]
+
+    monkeypatch.setattr(folder, "find", restart)
+    settings = load(RecordSettings, ["-o", str(out), first.query], "record")
+    stream = record_command._Recorder(settings, client, first.name).begin(info)
+    assert isinstance(next(stream), SegmentStart)
+    block = next(stream)
+    assert isinstance(block, Block)
+    assert bits(block.samples) == bits(values(0, 20, 2))
+
+
+def test_two_signals_at_once_end_it_as_well_as_one(
+    stack: ExitStack, out: Path, recorder: ScriptedRecorder
+) -> None:
+    server = stack.enter_context(hub(recorder.address))
+    recorder.start()
+    recorder.block(20, (rda.BlockMarker(10, 1, -1, "A", "1"), rda.BlockMarker(3, 1, -1, "A", "2")))
+    for number in range(3):  # before, it ended well in half of the cases
+        child = record(stack, server, out, "--start=oldest", f"--name=n{number}")
+        ready = Path(child.wait_for(r"ready file=(\S+)")[1])
+        until(lambda: ready.with_suffix(".eeg").stat().st_size == 160, "20 rows")  # noqa: B023
+        for each in (signal.SIGSTOP, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCONT):
+            child.send(each)
+        assert child.finish() == 0, child.stderr
+        assert "saved 20 samples, 2 markers" in child.stderr
+        assert [m.position for m in brainvision.read(ready).markers] == [0, 3, 10]
+
+
+def test_an_archive_that_stands_still_is_waited_for(
+    stack: ExitStack, out: Path, tmp_path: Path, recorder: ScriptedRecorder
+) -> None:
+    archive = ("--archive", str(tmp_path / "archive"), "--history-bytes", "512KiB")
+    server = stack.enter_context(hub(recorder.address, *archive))
+    recorder.start(16)
+    client = joined(stack, server)
+    instance = client.instance
+    for _ in range(4):
+        for _ in range(40):
+            recorder.block(100)
+        until(lambda: dict(archived(client)).get(instance, 0) == recorder.index, "it is on disk")
+    for path in (tmp_path / "archive").glob("*/samples-*"):  # or the hub would read it by itself
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    pid = server.process.pid
+    (keeper,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        child = record(stack, server, out, "--start=oldest")
+        child.wait_for("the archive does not answer .* asking again", "stderr")
+        assert rows_on_disk(out, 16) == 0
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+    until(lambda: rows_on_disk(out, 16) == recorder.index, "all of it")
+    ends_well(child)
+    assert bits(samples_of(headers(out)[0])) == bits(values(0, recorder.index, 16))
+
+
+def archived(client: Client) -> list[tuple[str, int]]:
+    return [(each.id, each.next_index) for each in client.instances()]
 
 
 def test_killed_again_and_again_it_loses_nothing(stack: ExitStack, out: Path) -> None:
@@ -463,6 +619,24 @@ def test_a_range_as_fif_is_exact_and_as_edf_rounded(stack: ExitStack, tmp_path: 
     assert [each for each in rounded.annotations.description if each.startswith("Stim")] == [
         "Stimulus/S  1", "Stimulus/S  2",
     ]  # fmt: skip
+
+
+def test_a_range_is_of_one_instance_or_not_saved(stack: ExitStack) -> None:
+    """A hub that restarts amid it has other samples under the same indices."""
+    sim = stack.enter_context(simulator("--channels=64", "--speed=0", "--seconds=50"))
+    first = Hub(sim.rda)
+    stack.callback(first.close)
+    client = joined(stack, first)
+    until(lambda: client.last_sample >= 40_000, "40 s")
+    pages = dump._Range(client, client.segments[0], 0, 40_000, client.instance).pages()
+    next(pages)
+    first.close()
+    again = stack.enter_context(hub(sim.rda, query=first.query, publish=first.publish, name=first.name))
+    other = joined(stack, again)
+    until(lambda: other.last_sample >= 40_000, "the same once more")
+    until(lambda: client.state != "" and client._timeline.instance == other.instance, "it was noticed")
+    with pytest.raises(HubRestarted, match="restarted meanwhile"):
+        list(pages)
 
 
 def test_missing_samples_are_said_in_an_edf(stack: ExitStack, tmp_path: Path) -> None:

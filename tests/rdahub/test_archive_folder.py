@@ -199,6 +199,90 @@ def test_what_could_not_be_written_in_time_is_a_hole(tmp_path: Path) -> None:
     assert (events.seq, events.records[0]) == (4, gap), "counted without those that are missing"
 
 
+def test_a_segment_whose_end_was_missed_has_ended(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / ONE, ABOUT)
+    writer.add_records(0, RECORDS[:2], None)
+    writer.add_rows(FIRST, 0, values(0, 50, 2))
+    writer.add_records(9, [Gap(150, 160, "counter")], SECOND)  # the end of the first is among those missing
+    writer.add_rows(SECOND, 140, values(140, 200, 3))
+    while_written = writer.journal.segments
+    writer.close()
+    read = Volume(tmp_path / ONE).journal.segments
+    assert [(each.number, each.stop, each.ended) for each in read] == [
+        (0, 50, "overwritten"), (1, 200, "lost"),
+    ]  # fmt: skip
+    assert (while_written[0], while_written[1].stop) == (read[0], None)
+
+
+def test_rows_whose_segment_was_torn_off_are_not_told_as_the_one_before(tmp_path: Path) -> None:
+    write(tmp_path).close()
+    journal = tmp_path / ONE / "journal"
+    journal.write_bytes(journal.read_bytes()[: ends_of_entries(journal)[2]])
+    volume = Volume(tmp_path / ONE)
+    assert [(each.number, each.stop) for each in volume.journal.segments] == [(0, 100)]
+    shelf = Shelf(tmp_path, Writer(tmp_path / TWO, ABOUT))
+    assert rows(shelf, 0, 100).page().samples.tobytes() == values(0, 100, 2).tobytes()
+    for start, code in ((90, "WRONG_SEGMENT"), (100, "OUT_OF_RANGE_OLD")):
+        refusal = rows(shelf, start, 110).refusal
+        assert refusal is not None
+        assert refusal.code == code
+
+
+def test_no_row_is_written_before_its_segment_is_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, pwrite = os.fsync, os.pwrite
+
+    def noted(step: str, fd: int) -> int:
+        is_journal = os.path.samestat(os.fstat(fd), (tmp_path / ONE / "journal").stat())
+        steps.append(f"{step} {'journal' if is_journal else 'samples'}")
+        return fd
+
+    monkeypatch.setattr(os, "fsync", lambda fd: fsync(noted("sync", fd)))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(noted("write", fd), data, at))
+    write(tmp_path).close()
+    rows_of_each_segment = [place for place, step in enumerate(steps) if step == "write samples"]
+    assert steps[rows_of_each_segment[0] - 1] == "sync journal"
+    assert steps[rows_of_each_segment[-1] - 1] == "sync journal"
+
+
+def ends_of_entries(journal: Path) -> list[int]:
+    content, ends = journal.read_bytes(), [0]
+    while ends[-1] < len(content):
+        ends.append(ends[-1] + 8 + int.from_bytes(content[ends[-1] : ends[-1] + 4], "little"))
+    return ends[1:]
+
+
+def test_a_question_that_has_no_answer_is_refused_and_harms_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path).close()
+    journal = tmp_path / ONE / "journal"
+    journal.write_bytes(journal.read_bytes()[: ends_of_entries(journal)[0]])
+    present = write(tmp_path, TWO)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", lambda *_: os.write(-1, b""))  # it fails
+        with pytest.raises(OSError, match="Bad file"):
+            present.add_rows(SECOND, 300, values(300, 400, 3))  # behind a hole
+    shelf = Shelf(tmp_path, present)
+    for instance, start, stop in ((ONE, 0, 10), (TWO, 200, 210), (TWO, 300, 300)):
+        refusal = rows(shelf, start, stop, instance).refusal
+        assert refusal is not None
+        assert (refusal.code, refusal.message) == ("OUT_OF_RANGE_OLD", "not archived")
+    empty = rows(shelf, 5, 5, TWO).page()
+    assert (empty.start, empty.stop, empty.samples.shape) == (5, 5, (0, 2))
+
+
+def test_a_hub_that_dies_after_it_was_read_has_ended(tmp_path: Path) -> None:
+    writer = write(tmp_path)
+    shelf = Shelf(tmp_path, Writer(tmp_path / TWO, ABOUT))
+    assert ask(shelf, PastEventsRequest(instance=ONE, seq=0)).events().records == RECORDS
+    writer.close()  # as the system does for a process that was killed
+    *_, last = ask(shelf, PastEventsRequest(instance=ONE, seq=0)).events().records
+    assert isinstance(last, SegmentEnd)
+
+
 def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
     writer = write(tmp_path)
     with pytest.raises(BlockingIOError):

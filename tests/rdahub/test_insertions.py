@@ -101,6 +101,17 @@ def test_what_is_no_marker_of_this_recording_is_refused(recording: Recording) ->
     assert Recording().refusal(1) == "NO_STREAM"
 
 
+def test_a_channel_is_one_of_the_segment_that_the_marker_stands_in(recording: Recording) -> None:
+    recording.broker.begin(rda.Start(1000.0, (1.0,) * 3, ("a", "b", "c")))
+    assert recording.refusal(1, channel=2, index=19) == "BAD_MARKER"
+    assert recording.insert(1, channel=2, index=20)[1].channel == 2
+    recording.broker.end("stop")
+    assert recording.insert(2, channel=2)[1].channel == 2  # of the newest, while there is no other
+    recording.broker.begin(rda.Start(1000.0, (1.0,), ("a",)))
+    assert recording.insert(3, channel=1, index=19)[1].channel == 1
+    assert recording.refusal(4, channel=1) == "BAD_MARKER"
+
+
 def test_no_more_are_kept_than_may_be_and_old_ones_make_room(
     recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:

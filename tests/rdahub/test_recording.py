@@ -291,6 +291,59 @@ def test_every_segment_and_instance_has_its_own_files(tmp_path: Path) -> None:
     assert writer.totals.sets == 3
 
 
+def ended(segment: Segment, stop: int) -> SegmentEnd:
+    return SegmentEnd(replace(segment, stop=stop, ended="stop"), "stop")
+
+
+NEXT = replace(SEGMENT, number=4, start=1010)
+
+
+def test_a_marker_on_a_sample_of_the_segment_before_is_in_its_files(tmp_path: Path) -> None:
+    writer = write(tmp_path, block(1000, 1010), ended(SEGMENT, 1010), SegmentStart(NEXT))
+    writer.take(block(1010, 1020, stimulus(1005), stimulus(1012)), "instance")
+    writer.end()
+    assert [read(path)[2] for path in headers(tmp_path)] == [[stimulus(1005)], [stimulus(1012)]]
+
+
+def test_files_that_somebody_moved_away_are_not_missed(tmp_path: Path) -> None:
+    writer = write(tmp_path, block(1000, 1010), ended(SEGMENT, 1010), SegmentStart(NEXT))
+    for path in tmp_path.iterdir():
+        path.unlink()
+    writer.take(block(1010, 1020, stimulus(1005), stimulus(1012)), "instance")
+    writer.end()
+    assert read(only(tmp_path))[1:][1] == [stimulus(1012)]
+    assert "before the first sample: Stimulus,S  1,-4,1,0" in only(tmp_path).with_suffix(".vmrk").read_text()
+    assert writer.totals.samples == 20
+
+
+def test_markers_at_the_very_end_of_a_segment_are_told_once(tmp_path: Path) -> None:
+    write(tmp_path, block(1000, 1010)).close()
+    for _ in range(2):  # killed before it could note that these are on disk
+        writer = sequence(tmp_path)
+        writer.resume("instance", folder.find(tmp_path, "lab", "instance"), [])
+        writer.take(SegmentStart(NEXT), "instance")  # what a stream that begins at 1010 begins with
+        late = tuple(replace(stimulus(1005), block=1010) for _ in range(2))
+        writer.take(Block(1010, 1010, rows(0, 0), late), "instance")
+        writer.take(ended(SEGMENT, 1010), "instance")
+        assert read(only(tmp_path))[2] == [stimulus(1005), stimulus(1005)]
+
+
+def test_what_was_saved_is_said_truly_when_the_end_cannot_be_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = write(tmp_path, block(1000, 1010), ended(SEGMENT, 1010), SegmentStart(NEXT), block(1010, 1030))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fileset, "_write", full)
+    with pytest.raises(OSError, match="No space"):
+        writer.take(ended(NEXT, 1030), "instance")
+    assert writer.files is not None
+    assert (writer.files.stop, writer.files.path) == (1030, headers(tmp_path)[1])
+    writer.close()
+
+
 # --- other people's files --------------------------------------------------------------------------------
 
 
@@ -315,10 +368,26 @@ def test_only_this_hubs_recordings_of_this_name_are_found(tmp_path: Path) -> Non
     write(tmp_path, block(1000, 1010), limit=4).end()
     (tmp_path / "other.vhdr").write_bytes(b"\xff nonsense")
     (tmp_path / "torn.vhdr").write_text('rdahub={"name": "lab", "inst')
+    (tmp_path / "folder.vhdr").mkdir()
+    (tmp_path / "link.vhdr").symlink_to("nowhere.vhdr")
     assert [each.start for each in folder.find(tmp_path, "lab", "instance")] == [1000, 1004, 1008]
     assert [each.stop for each in folder.find(tmp_path, "lab", "instance")] == [1004, 1008, 1010]
     assert folder.find(tmp_path, "lab", "another") == []
     assert folder.find(tmp_path, "home", "instance") == []
+
+
+def test_of_two_that_begin_at_one_sample_the_longer_is_the_newest(tmp_path: Path) -> None:
+    write(tmp_path, block(1000, 1010, stimulus(1012, "early"))).close()
+    write(tmp_path, block(1000, 1020)).close()
+    found = folder.find(tmp_path, "lab", "instance")
+    assert [(each.start, each.stop) for each in found] == [(1000, 1010), (1000, 1020)]
+    writer = sequence(tmp_path)
+    writer.resume("instance", found, [])
+    writer.take(SegmentStart(SEGMENT), "instance")
+    writer.take(block(1020, 1030), "instance")
+    writer.end()
+    assert read(found[1].path)[1].tobytes() == rows(1000, 1030).tobytes()
+    assert read(found[0].path)[2] == [stimulus(1012, "early")], "it is in no other"
 
 
 # --- cut short at every write ----------------------------------------------------------------------------
@@ -341,6 +410,9 @@ EVENTS: list[Event] = [
 def told_from(index: int) -> Iterator[Event]:
     """The same history, as a stream that begins at an index tells it."""
     yield SegmentStart(SEGMENT)
+    early = tuple(marker for marker in markers_before(index) if marker.index >= index)
+    if early:
+        yield Block(index, index, rows(0, 0), early)
     for event in EVENTS:
         if isinstance(event, Gap):
             if event.stop > index:
@@ -432,7 +504,7 @@ def live(path: Path, limit: int | None, monkeypatch: pytest.MonkeyPatch) -> bool
     start = 1000
     if found:
         start = found[-1].stop
-        writer.resume(found, markers_before(start))
+        writer.resume("instance", found, markers_before(start))
     try:
         for event in told_from(start):
             writer.take(event, "instance")

@@ -15,13 +15,28 @@ import numpy.typing as npt
 import pytest
 
 from rdahub.measures import BlockTimes
-from rdahub_client import HubLost, HubRestarted, NoSegment, NotYetAvailable, Overwritten, RequestRefused
+from rdahub_client import (
+    BadRange,
+    HubLost,
+    HubRestarted,
+    NoSegment,
+    NotYetAvailable,
+    Overwritten,
+    RequestRefused,
+)
 from rdahub_client.clock import DRIFT, Float64, HubOffset, SegmentClock
 from rdahub_client.journal import Journal
 from rdahub_client.records import Segment, SegmentEnd, SegmentStart
 from rdahub_client.times import Times
 from rdahub_client.verbs import Ask, Verbs
-from rdahub_client.wire import PAGE_POINTS, PingRequest, Reply, TimesRequest
+from rdahub_client.wire import (
+    PAGE_POINTS,
+    InfoRequest,
+    PingRequest,
+    Reply,
+    TimesRequest,
+    segment_to_wire,
+)
 
 RATE, BLOCK, MS = 1000.0, 20, 1_000_000
 BOOTED = 5_000_000_000_000  # ns on the hub's clock when the recording began
@@ -278,6 +293,19 @@ def test_an_old_ping_gives_way_to_a_newer_that_was_a_little_slower() -> None:
     assert offset.estimate(later + 10**10)[1] == pytest.approx(1e-3 + 10 * DRIFT, rel=0.01)
 
 
+def test_pings_from_before_a_machine_was_suspended_are_not_believed() -> None:
+    offset = HubOffset()
+    for i in range(8):
+        sent = BOOTED + i * MS
+        offset.add(sent, sent + MS // 5, sent + MS // 10 + 10**12, 0)
+    hour = 3600 * 10**9  # slept through; the first ping after it took longer than those before
+    sent = BOOTED + 20 * MS
+    offset.add(sent, sent + 10 * MS, sent + 5 * MS + 10**12 + hour, 0)
+    estimate, bound = offset.estimate(sent + 10 * MS)
+    assert estimate == pytest.approx(4600.0)
+    assert bound == pytest.approx(5e-3)
+
+
 # --- the verbs --------------------------------------------------------------------------------------------
 
 
@@ -297,6 +325,10 @@ class Hub:
         self.ended = False
         self.times = Times(cast(Verbs, self), self.clocks)
         self.timeline = self
+        self.answering = ""
+        """Instance, if it is not the one that was heard of."""
+        self.newest: Segment | None = None
+        """The same of the segment."""
 
     @property
     def segment(self) -> Segment | None:
@@ -329,8 +361,13 @@ class Hub:
 
     def answer(self, ask: Ask) -> Reply:
         self.now += 1e-4
-        header: dict[str, Any] = {"ok": True}
+        header: dict[str, Any] = {"ok": True, "instance": self.answering or self.instance}
         request = ask.request
+        if isinstance(request, InfoRequest):
+            header |= dict.fromkeys(("name", "version", "state", "recorder", "publish"), "")
+            header |= dict.fromkeys(("history_seconds", "first_available", "next_index", "first_seq"), 0)
+            newest = segment_to_wire(self.newest or self.journal.segments[-1])
+            header |= {"publish_port": None, "next_seq": 0, "before": None, "segment": newest}
         if isinstance(request, PingRequest):
             header |= {"monotonic_ns": round(self.now * 1e9), "wall_ns": round((self.now + 1e9) * 1e9)}
         elif isinstance(request, TimesRequest):
@@ -452,6 +489,58 @@ def test_what_is_known_is_told_when_the_hub_is_gone(server: Hub) -> None:
     fresh.answers = lost
     with pytest.raises(HubLost):
         fresh.time_of(5)
+
+
+def test_pings_that_another_hub_answers_tell_nothing_of_the_first() -> None:
+    server = Hub()
+    server.record(Recording(60, uniform))
+    before = server.time_of(30_000)
+    server.answering = (
+        "two"  # at the same address, on a machine that was started anew; nobody has heard it yet
+    )
+    server.now += 60 + 5000
+    server.offset += 5000
+    assert server.time_of(30_000) == pytest.approx(before, abs=1e-6)
+    assert server.asked.count("ping") == 9
+    fresh = Hub()
+    fresh.record(Recording(60, uniform))
+    fresh.answering = "two"
+    with pytest.raises(HubRestarted):
+        fresh.time_of(30_000)
+
+
+def test_arrivals_of_a_segment_not_heard_of_yet_are_not_taken_for_this_one(server: Hub) -> None:
+    before = server.time_of(30_000)
+    later = Recording(120, uniform, here=segment(1, 60_000))
+    later.points = [(i, mono + 160 * 10**9, wall) for i, mono, wall in later.points]  # after 100 s
+    server.recordings.append(later)
+    server.newest = later.segment
+    server.now += 100 + 120
+    assert server.time_of(30_000) == pytest.approx(before, abs=1e-3)
+    server.journal.append(SegmentEnd(segment(0, 0, 60_000), "stop"))
+    server.journal.append(SegmentStart(later.segment))
+    server.next_index = 180_000
+    server.now += 6
+    begun = BOOTED * 1e-9 + 160 - server.offset
+    assert server.time_of(np.array([30_000, 60_000])) == pytest.approx([before, begun], abs=1e-3)
+
+
+def test_arrivals_ahead_of_what_was_heard_count_if_the_segment_goes_on(server: Hub) -> None:
+    server.next_index = 20_000
+    assert server.run(server.times.sample_clock(0, None)).seconds == pytest.approx(59, abs=1)
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf, -math.inf])
+def test_a_time_is_a_number_of_seconds(server: Hub, time: float) -> None:
+    now = server.now - server.offset
+    for verb in (
+        server.times.index_at(time, "monotonic", None),
+        server.times.index_at(np.array([now, time]), "monotonic", None),
+        server.times.span(now - 1, time, "monotonic", None),
+        server.times.span(time, now, "monotonic", None),
+    ):
+        with pytest.raises(BadRange, match="number of seconds"):
+            server.run(verb)
 
 
 def test_samples_of_two_segments_are_dated_by_their_own() -> None:

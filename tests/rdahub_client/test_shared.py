@@ -422,6 +422,17 @@ def test_a_reader_of_a_hub_not_described_yet_or_of_another_version_is_told_so(sh
     owner.close()
 
 
+def test_what_is_no_hubs_file_is_said_and_not_waited_for(shm: Path) -> None:
+    os.mkfifo(shm / "rdahub-pipe")
+    with pytest.raises(SharedMemoryError):
+        Attachment("pipe", shm)
+    owner = hub(shm)
+    owner.describe("no")  # type: ignore[arg-type]
+    with pytest.raises(SharedMemoryError, match="not a hub's"):
+        Attachment("hub", shm)
+    owner.close()
+
+
 def test_a_reader_whose_bell_cannot_be_hung_is_told_so(shm: Path) -> None:
     deep = shm / ("d" * (80 - len(str(shm))))  # long enough for the hub's bell, too long for a reader's
     deep.mkdir()

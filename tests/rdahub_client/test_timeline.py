@@ -434,6 +434,32 @@ def test_markers_of_blocks_without_samples_are_told_before_the_segment_ends() ->
     assert [marker.index for marker in last.markers] == [20]
 
 
+def test_a_stream_from_the_middle_of_a_block_tells_the_markers_on_samples_to_come() -> None:
+    hub, reader = streaming(blocks=1)
+    hub.block(20, (stimulus(3), stimulus(15), stimulus(25)))
+    hub.block(20, (stimulus(1),))
+    start, early, block = reader.drain(start=30)
+    assert isinstance(start, SegmentStart)
+    assert isinstance(early, Block)
+    assert (early.start, early.stop) == (30, 30)
+    assert [marker.index for marker in early.markers] == [35, 45]
+    assert isinstance(block, Block)
+    assert (block.start, block.stop) == (30, 60)
+    assert [marker.index for marker in block.markers] == [41]
+
+
+def test_a_stream_from_where_a_segment_ended_begins_with_the_segment_of_what_is_told_first() -> None:
+    hub, reader = streaming(blocks=1)
+    hub.block(0, (stimulus(-5),))  # as an inserted marker is: of no block, on a sample of before
+    hub.stop()
+    hub.start(3)
+    hub.block(20)
+    events = list(reader.drain(start=20))
+    assert [type(event) for event in events] == [SegmentStart, Block, SegmentEnd, SegmentStart, Block]
+    numbers = [event.segment.number for event in events if isinstance(event, SegmentStart | SegmentEnd)]
+    assert numbers == [0, 0, 1]
+
+
 def test_a_stream_over_a_hub_restart_ends_one_segment_and_begins_the_next() -> None:
     hub, reader = streaming(blocks=2)
     cursor = reader._run(reader._streams.open("oldest", 0.0))

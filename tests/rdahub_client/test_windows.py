@@ -163,6 +163,49 @@ def test_markers_that_were_waiting_when_the_hub_restarted_are_told_first() -> No
     np.testing.assert_array_equal(epochs[1].samples, hub.expected(5, 40, 2))
 
 
+def test_markers_known_but_not_yet_waited_for_when_the_hub_restarted_are_told_too() -> None:
+    hub, reader = streaming()
+    windows = reader.windows(-0.005, 0.030, start="oldest", timeout=0)
+    hub.block(20, (mark(8),))
+    assert [each.index for each in reader.markers(0, 100)] == [8]  # by a call that is not `next(windows)`
+    hub.restart(goodbye=False)
+    hub.start(2)
+    hub.block(50, (mark(10),))
+    assert [each.index for each in reader.markers(0, 100)] == [10]
+    assert known(drain(windows)) == [(8, "hub_restart"), (10, None)]
+
+
+def test_after_a_restart_no_marker_is_forgotten_before_it_is_told() -> None:
+    hub, reader = streaming(window_rows=100)
+    windows = reader.windows(-0.005, 0.030, start="oldest", timeout=0)
+    for _ in range(20):
+        hub.block(20, (mark(1),))
+    assert len(drain(windows)) == 19  # one is not complete, and the journal is looked at up to here
+    hub.restart(goodbye=True)
+    hub.start(2)
+    for _ in range(60):  # more than history and window hold, taken in by other calls
+        hub.block(20, (mark(1),))
+        hub.beat()
+        reader.last_sample  # noqa: B018
+    epochs = drain(windows)
+    assert known(epochs[:1]) == [(381, "hub_restart")]
+    assert [epoch.marker.index for epoch in epochs[1:]] == list(
+        range(1, 1181, 20)
+    )  # the last is not complete
+    assert {epoch.reason for epoch in epochs[1:]} == {"segment_start", "overwritten", None}
+
+
+def test_a_window_without_rows_has_the_channels_of_its_segment() -> None:
+    hub, reader = streaming(n_channels=2)
+    hub.block(20, (mark(3),))
+    hub.stop()
+    hub.start(5)
+    hub.block(20)
+    (epoch,) = drain(reader.windows(0, 0.0004, start=0, timeout=0))
+    assert epoch.samples is not None
+    assert epoch.samples.shape == (0, 2)
+
+
 def test_epochs_are_the_callers_to_keep() -> None:
     hub, reader = streaming(window_rows=100)
     windows = reader.windows(0, 0.010, timeout=0)
@@ -356,6 +399,13 @@ def test_an_index_needs_an_instance_that_it_is_of() -> None:
     reader = Answered(FakeHub(), random.Random(0))
     with pytest.raises(NotStreaming):
         reader.insert_marker("x", index=3)
+
+
+@pytest.mark.parametrize("index", [-1, 2**63])
+def test_an_index_that_cannot_be_is_refused_before_it_is_sent(index: int) -> None:
+    _, reader = streaming()
+    with pytest.raises(BadRange, match=f"{index} is none"):
+        reader.insert_marker("x", index=index)
 
 
 @pytest.mark.parametrize(

@@ -137,8 +137,9 @@ class Shelf:
         if end > volume.next_index:
             raise Refused("OUT_OF_RANGE_FUTURE", f"the archive holds samples up to {volume.next_index}")
         if segment is None or span is None:
-            behind = [first for first, _ in volume.runs() if first > start]
-            raise Refused("OUT_OF_RANGE_OLD", f"not archived; there are samples from {behind[0]} on")
+            behind = next((first for first, _ in volume.runs() if first > start), None)
+            more = "" if behind is None else f"; there are samples from {behind} on"
+            raise Refused("OUT_OF_RANGE_OLD", f"not archived{more}")
         if segment.stop is not None and segment.stop < stop:
             raise Refused(
                 "WRONG_SEGMENT",
@@ -147,7 +148,8 @@ class Shelf:
             )
         stop = min(stop, span.stop, start + max(1, PAGE_BYTES // (4 * span.n_channels)))
         samples = self._rows(stop - start, span.n_channels)
-        read_rows(span, start, samples)
+        if start < stop:
+            read_rows(span, start, samples)
         page = Page(
             volume.instance, segment.number, start, stop, holdings["first_available"], holdings["next_index"],
             samples,

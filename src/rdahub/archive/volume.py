@@ -30,6 +30,7 @@ from typing import Any, Final
 import msgpack
 import numpy as np
 
+from rdahub_client.holdings import OVERWRITTEN
 from rdahub_client.journal import Journal
 from rdahub_client.records import Float32, Record, Segment, SegmentEnd, SegmentStart
 from rdahub_client.wire.records import record_from_wire, record_to_wire, segment_from_wire, segment_to_wire
@@ -79,7 +80,7 @@ class Volume:
     spans : list of Span
         In index order.
     stamp : tuple
-        Changes when there is more in the folder.
+        Changes when there is more in the folder, and when its hub ends.
 
     Raises
     ------
@@ -124,7 +125,12 @@ class Volume:
     def _end_open_segment(self) -> None:
         segment = self.journal.segment
         if segment is not None and segment.stop is None:
-            stop = max(segment.start, self.next_index)
+            stop = segment.start
+            for span in self.spans:
+                if span.start >= segment.start:
+                    if span.n_channels != segment.n_channels:
+                        break  # of a segment whose record was torn off
+                    stop = span.stop
             self.journal.append(SegmentEnd(replace(segment, stop=stop, ended="lost"), "lost"))
 
     @property
@@ -195,9 +201,11 @@ def runs_of(spans: list[Span]) -> list[tuple[int, int]]:
 
 
 def stamp_of(folder: Path) -> tuple[int, ...]:
-    """What changes when there is more in a folder."""
+    """What changes when there is more in a folder, and when its hub ends."""
     spans = spans_of(folder)
-    return ((folder / "journal").stat().st_size, len(spans), spans[-1].stop if spans else 0)
+    with (folder / "journal").open("rb") as file:
+        size, live = os.fstat(file.fileno()).st_size, not _try_lock(file.fileno(), fcntl.LOCK_SH)
+    return size, len(spans), spans[-1].stop if spans else 0, live
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -267,15 +275,29 @@ class Writer(Volume):
         """Append records numbered from `seq` on; `before` as in `Events`, if some are left out."""
         content = b""
         if seq != self.journal.next_seq:
+            lost = self._end_of_open_segment(before)
+            content += b"".join(_entry([self.journal.next_seq, record_to_wire(end)]) for end in lost)
             content += _entry([seq, "resume", None if before is None else segment_to_wire(before)])
         content += b"".join(
             _entry([number, record_to_wire(record)]) for number, record in enumerate(records, seq)
         )
         self._whole += _append(self._journal_fd, self._whole, content)
         if seq != self.journal.next_seq:
+            for end in lost:
+                self.journal.append(end)
             self._leave_out(seq, before)
         for record in records:
             self.journal.append(record)
+
+    def _end_of_open_segment(self, before: Segment | None) -> list[SegmentEnd]:
+        """What stands for the end of a segment, if that is among the records left out."""
+        segment = self.journal.segment
+        if segment is None or segment.stop is not None:
+            return []
+        if before is not None and before.number == segment.number:
+            return []
+        stop = max(segment.start, self.next_index)
+        return [SegmentEnd(replace(segment, stop=stop, ended=OVERWRITTEN), OVERWRITTEN)]
 
     def add_rows(self, segment: Segment, start: int, samples: Float32) -> None:
         """Append rows of a segment from sample `start` on."""
@@ -289,6 +311,7 @@ class Writer(Volume):
         """The file that goes on at `start`, open; a new one after a hole and for a new segment."""
         span = self.spans[-1] if self.spans else None
         if span is None or span.stop != start or span.start < segment.start:
+            os.fsync(self._journal_fd)  # no power failure leaves rows whose segment is not known
             path = self.folder / f"samples-{start:012d}-{segment.n_channels}.f32"
             span = Span(start, start, segment.n_channels, path)
             self.spans.append(span)

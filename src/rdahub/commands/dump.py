@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from rdahub.config import DumpSettings
 from rdahub.recording import export, text
-from rdahub_client import Client, Gap, Marker, RdaHubError, Segment, SegmentChanged
+from rdahub_client import Client, Gap, HubRestarted, Marker, RdaHubError, Segment, SegmentChanged
 from rdahub_client.reader import Archive
 from rdahub_client.records import Float32
 
@@ -92,7 +92,17 @@ class _Range:
                 yield _read(self.client, start, stop, (self.start, self.stop))
                 self.markers += self.client.markers(start, stop)
                 self.gaps += [gap for gap in self.client.gaps(start, stop) if gap not in self.gaps]
+                self.recognise()
                 progress(stop - self.start)
+
+    def recognise(self) -> None:
+        """See that all of it was of one instance: after a restart, other samples have these indices."""
+        if self.client.instance != self.instance:
+            raise HubRestarted(
+                f"the hub restarted meanwhile: instance {self.instance} is gone",
+                requested=(self.start, self.stop),
+                hub=self.client.address,
+            )
 
 
 def _choose(client: Client | Archive, settings: DumpSettings) -> _Range:
@@ -261,6 +271,7 @@ def _write_by_mne(path: Path, chosen: _Range) -> None:
         print(f"rdahub dump: {said}", file=sys.stderr)
     chosen.markers += chosen.client.markers(chosen.start, chosen.stop)
     chosen.gaps += chosen.client.gaps(chosen.start, chosen.stop)
+    chosen.recognise()
 
 
 _WRITERS: Final[dict[str, Callable[[Path, _Range], None]]] = {

@@ -11,7 +11,7 @@ from typing import Any, Final
 import zmq
 
 from rdahub.config import ListSettings
-from rdahub_client.discovery import INSTALL, FoundHub, can_look_around, find_hubs
+from rdahub_client.discovery import INSTALL, WORD, FoundHub, can_look_around, find_hubs
 from rdahub_client.errors import RdaHubError
 from rdahub_client.query import QuerySocket, end_context
 from rdahub_client.wire import InfoRequest
@@ -23,7 +23,7 @@ _ROWS: Final = ("name", "address", "state", "version", "keys", "host")
 def run(settings: ListSettings) -> int:
     """Print one line for each hub."""
     hubs = find_hubs(settings.timeout, settings.shm_dir)
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(32) as pool:
         rows = list(pool.map(_row, hubs))
     if settings.json:
         print(json.dumps(rows))
@@ -48,7 +48,8 @@ def _row(hub: FoundHub) -> dict[str, Any]:
     query = QuerySocket(context, hub.address, None)
     try:
         info = query.ask(InfoRequest(), None, _PATIENCE).info()
-        row.update(state=info.state, version=info.version)
+        said = {"state": info.state, "version": info.version}  # by whoever was announced
+        row.update({key: text if WORD.fullmatch(text) else "?" for key, text in said.items()})
     except RdaHubError:
         row.update(state="no answer")
     finally:

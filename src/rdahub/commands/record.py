@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from time import monotonic
+from time import monotonic, sleep
 from types import FrameType
 from typing import Any, Final
 
@@ -21,7 +21,8 @@ from rdahub.config import RecordSettings
 from rdahub.recording import folder as folders
 from rdahub.recording.fileset import FileSet
 from rdahub.recording.sequence import Sequence
-from rdahub_client import Client, RdaHubError, Segment, SegmentStart, StreamTimeout
+from rdahub_client import Client, RdaHubError, RequestRefused, Segment, SegmentStart, StreamTimeout
+from rdahub_client.records import Event
 from rdahub_client.wire import Info
 
 _WINDOW: Final = 100_000
@@ -34,6 +35,8 @@ _LEAST_ROOM: Final = 60.0
 """Seconds that must fit on the disk to begin."""
 _LITTLE_ROOM: Final = 600.0
 """Seconds of room left that are worth a warning."""
+_PATIENCE: Final = 60.0
+"""Seconds that the hub's archive may not answer before this ends."""
 _EVER: Final = 2**62
 
 _log = logging.getLogger("rdahub.record")
@@ -53,7 +56,7 @@ def run(settings: RecordSettings) -> int:
             if info.segment is None:
                 _log.info("waiting for the Recorder to start")
             client.start_streaming(None)
-            recorder.record(recorder.beginning(info), ending)
+            recorder.record(recorder.begin(info), ending)
         ending.ignore()
         recorder.end()
     return 0
@@ -78,8 +81,8 @@ class _Ending:
             signal.signal(number, handler)
 
     def _end(self, *_: int | FrameType | None) -> None:
-        self._wanted = True
-        if not self._held:
+        again, self._wanted = self._wanted, True
+        if not (again or self._held):  # a second one must not break off what the first has begun
             raise KeyboardInterrupt
 
     def ignore(self) -> None:
@@ -117,14 +120,25 @@ class _Recorder:
         self._state = ""
         self._warned = False
         self._ready = False
+        self._refused_since: float | None = None
 
-    def beginning(self, info: Info) -> str | int:
-        """Where to begin, for `Client.stream`."""
-        instance = self._client.instance
+    def begin(self, info: Info) -> Iterator[Event]:
+        """All events from where to begin."""
+        while True:
+            instance = self._client.instance
+            start = self._beginning(info, instance)
+            stream = self._client.stream(start, timeout=_TICK)
+            if self._client.instance == instance:
+                break  # or else the hub restarted meanwhile, and its indices are others
+        _log.info("recording from %s on", f"index {start}" if isinstance(start, int) else start)
+        return stream
+
+    def _beginning(self, info: Info, instance: str) -> str | int:
+        """Where that is, for `Client.stream`."""
         if self._settings.resume and (found := folders.find(self._folder, self._name, instance)):
             stop = found[-1].stop
             told = [marker for marker in self._client.markers(0, _EVER) if marker.block < stop]
-            self._sequence.resume(found, told)
+            self._sequence.resume(instance, found, told)
             _log.info("going on at index %d, after %s", stop, found[-1].path)
             return stop
         if self._settings.start != "live":
@@ -132,28 +146,32 @@ class _Recorder:
         # What came while the Recorder was waited for is not to be missed.
         return info.next_index if instance == info.instance else 0
 
-    def record(self, start: str | int, ending: _Ending) -> None:
+    def record(self, stream: Iterator[Event], ending: _Ending) -> None:
         """Write until a KeyboardInterrupt, or an error that says how far it got."""
-        stream = self._client.stream(start, timeout=_TICK)
-        _log.info("recording from %s on", f"index {start}" if isinstance(start, int) else start)
         now = monotonic()
         sync_at, say_at = now + _TICK, now + _PROGRESS
         while True:
             try:
                 event = next(stream)
+                self._refused_since = None
             except StreamTimeout:
                 event = None
                 self._look_at_hub()
+            except RequestRefused as error:
+                event = None
+                self._bear_with(error)
+            instance = self._client.instance  # of this event; what follows may hear of another
             if isinstance(event, SegmentStart):
                 self._require_room(event.segment)
-                self._look_at_clock()
+                self._look_at_clock(event.segment)
             with ending.held(), self._failures():
                 if event is not None:
-                    self._sequence.take(event, self._client.instance)
+                    self._sequence.take(event, instance)
                 if (now := monotonic()) >= sync_at:
                     self._sequence.sync()
-                    self._look_at_disk()
-                    self._look_at_clock()
+                    if self._sequence.segment is not None:
+                        self._look_at_disk(self._sequence.segment)
+                        self._look_at_clock(self._sequence.segment)
                     sync_at = now + _TICK
             if now >= say_at:
                 say_at = now + _PROGRESS
@@ -194,6 +212,16 @@ class _Recorder:
             if state != "streaming":
                 _log.warning("nothing comes: %s", state)
 
+    def _bear_with(self, error: RequestRefused) -> None:
+        """The hub's archive may stand still for a moment, or be started again: ask on."""
+        now = monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+            _log.warning("%s; asking again", error.message)
+        if error.code != "NOT_READABLE" or now > self._refused_since + _PATIENCE:
+            raise error
+        sleep(_TICK)  # nothing tells when it is over
+
     # --- the disk ------------------------------------------------------------------------------------
 
     def _seconds_of_room(self, segment: Segment) -> float:
@@ -207,10 +235,7 @@ class _Recorder:
                 "make room or choose another folder"
             )
 
-    def _look_at_disk(self) -> None:
-        segment = self._sequence.segment
-        if segment is None:
-            return
+    def _look_at_disk(self, segment: Segment) -> None:
         seconds = self._seconds_of_room(segment)
         if seconds > 2 * _LITTLE_ROOM:
             self._warned = False
@@ -240,6 +265,11 @@ class _Recorder:
         newest, then = self._seen
         return then - timedelta(seconds=(newest - index) / segment.sfreq)
 
-    def _look_at_clock(self) -> None:
-        """Note which sample is the newest now. Not amid a block: its samples would not survive it."""
+    def _look_at_clock(self, segment: Segment) -> None:
+        """Note when a segment's newest sample came. Not amid a block: its samples would not survive it."""
         self._seen = (self._client.last_sample, datetime.now(UTC))  # noqa: TID251 - a date for people
+        stops = (each.stop for each in self._client.segments if each.number == segment.number)
+        if (stop := next(stops, None)) is not None and stop > segment.start:  # it is of the past
+            with suppress(RdaHubError):  # the hub knows no more
+                then = float(self._client.time_of(stop - 1, "wall"))
+                self._seen = (stop - 1, datetime.fromtimestamp(then, UTC))

@@ -18,7 +18,7 @@ from rdahub_client.records import Segment
 __all__ = ["Found", "facts", "find", "room", "stem"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """A file set of one hub instance."""
 
@@ -55,12 +55,15 @@ def find(folder: Path, name: str, instance: str) -> list[Found]:
     """Sets of this name and hub instance, oldest first."""
     found = []
     for path in folder.glob("*.vhdr"):
-        said = text.facts_of(path.read_text(encoding="utf-8", errors="replace"))
+        try:
+            said = text.facts_of(path.read_text(encoding="utf-8", errors="replace"))
+        except OSError:  # a link to nowhere, somebody else's
+            continue
         if said is None or said.get("name") != name or said.get("instance") != instance:
             continue
         if all(path.with_suffix(suffix).is_file() for suffix in (".eeg", ".vmrk")):
             found.append(Found(said["segment"], said["start"], path, said["n_channels"]))
-    return sorted(found)
+    return sorted(found, key=lambda each: (each.segment, each.start, each.stop))
 
 
 def room(folder: Path) -> int:

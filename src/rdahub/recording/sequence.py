@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -50,9 +50,6 @@ class _Open:
     instance: str
     limit: int | None
     """Samples in one set."""
-    done: list[Found] = field(default_factory=list)
-    told: list[Marker] | None = None
-    """After a resumption: all markers that are on disk and will not be told again."""
 
 
 class Sequence:
@@ -86,16 +83,19 @@ class Sequence:
         self._opened = opened
         self._open: _Open | None = None
         self._files: FileSet | None = None
-        self._found: list[Found] = []
-        self._told: list[Marker] = []
+        self._instance = ""
+        self._done: list[Found] = []  # all its sets but the one being written
+        self._told: list[Marker] | None = None  # after a resumption: those on disk, not to be told again
+        self._resumed_at = -1
         self._held: list[Marker] = []  # of a segment that has no sample yet
         self.totals = Totals()
         self.reached: tuple[int, Path] | None = None
         """Index after the last sample of the set finished last, and its header."""
 
-    def resume(self, found: list[Found], told: list[Marker]) -> None:
+    def resume(self, instance: str, found: list[Found], told: list[Marker]) -> None:
         """Go on where the newest of these sets ends, if the stream tells that segment."""
-        self._found, self._told = found, told
+        self._instance, self._done, self._told = instance, [*found], [*told]
+        self._resumed_at = found[-1].stop
 
     @property
     def files(self) -> FileSet | None:
@@ -133,8 +133,10 @@ class Sequence:
     def end(self, why: str = "") -> None:
         """Finish the set under way."""
         self._finish(why)
-        if self._held:
-            _log.warning("markers of a segment without samples are not recorded: %s", self._held)
+        for marker in self._held:
+            if not self._mark_done(marker):
+                _log.warning("a marker of a segment without samples is not recorded: %s", marker)
+            self._note_told(marker)
         self._held = []
         self._open = None
 
@@ -147,19 +149,23 @@ class Sequence:
     # --- events --------------------------------------------------------------------------------------
 
     def _begin(self, segment: Segment, instance: str) -> None:
-        sets = [each for each in self._found if each.segment == segment.number]
-        told = self._told if sets else None
-        self._found, self._told = [], []
-        self._open = _Open(segment, instance, self._limit(segment), sets[:-1], told)
+        if instance != self._instance:
+            self._instance, self._done, self._told, self._resumed_at = instance, [], None, -1
+        self._open = _Open(segment, instance, self._limit(segment))
+        sets = [each for each in self._done if each.segment == segment.number]
+        if not sets:
+            return
+        last = sets[-1]
         for before in sets[-2:-1]:  # killed while it was being finished
-            with closing(FileSet.reopen(before.path, before.start, before.n_channels)) as files:
-                files.finish(carried=True)
-        if sets:
-            last = sets[-1]
-            self._use(FileSet.reopen(last.path, last.start, last.n_channels, told))
+            if before.stop == last.start:
+                with closing(FileSet.reopen(before.path, before.start, before.n_channels)) as files:
+                    files.finish(carried=True)
+        self._done.remove(last)
+        self._use(FileSet.reopen(last.path, last.start, last.n_channels, self._told))
 
     def _block(self, start: int, samples: Float32, markers: tuple[Marker, ...]) -> None:
-        markers = (*self._held, *markers)
+        # Those of blocks before are on disk; a stream tells again which of them stand on samples to come.
+        markers = (*self._held, *(marker for marker in markers if marker.block >= self._resumed_at))
         if self._files is None and not len(samples):
             self._held = [*markers]
             return
@@ -224,7 +230,7 @@ class Sequence:
         )
         if before is not None:
             before.finish(carried=True)
-            opened.done.append(Found(segment.number, before.start, before.path, segment.n_channels))
+            self._done.append(Found(segment.number, before.start, before.path, segment.n_channels))
 
     def _use(self, files: FileSet) -> None:
         self._files = files
@@ -232,39 +238,44 @@ class Sequence:
         self._opened(files)
 
     def _finish(self, why: str) -> None:
-        files, self._files = self._files, None
+        files = self._files
         if files is None:
             return
+        reached = files.stop, files.path
         if why:
             files.note(f"{why}; index after the last sample here: {files.stop}")
-        self.reached = files.stop, files.path
         files.finish()
+        self._files, self.reached = None, reached
         if self._open is not None:
-            opened = self._open
-            opened.done.append(
-                Found(opened.segment.number, files.start, files.path, opened.segment.n_channels)
-            )
+            segment = self._open.segment
+            self._done.append(Found(segment.number, files.start, files.path, segment.n_channels))
 
     def _mark(self, markers: tuple[Marker, ...]) -> None:
         files = self._files
         assert files is not None  # noqa: S101 - the caller has seen to it
         self.totals.markers += files.mark(marker for marker in markers if marker.index >= files.start)
         for marker in markers:
-            if marker.index < files.start:
-                self._mark_earlier(files, marker)
-            if self._open is not None and self._open.told is not None:
-                self._open.told.append(marker)
+            if marker.index < files.start and not self._mark_done(marker):
+                # The format has no position before the first.
+                entry = text.entry(marker, files.start)
+                _log.warning(
+                    "a marker before the first sample recorded is a comment in the marker file: %s", entry
+                )
+                files.note(f"before the first sample: {entry}")
+            self._note_told(marker)
 
-    def _mark_earlier(self, files: FileSet, marker: Marker) -> None:
-        opened = self._open
-        assert opened is not None  # noqa: S101 - as in `_create`
-        holders = (found for found in opened.done if found.start <= marker.index < found.stop)
-        for found in holders:
-            with closing(FileSet.reopen(found.path, found.start, found.n_channels, opened.told)) as earlier:
-                self.totals.markers += earlier.mark([marker])
-                earlier.finish()
-            return
-        # The format has no position before the first.
-        entry = text.entry(marker, files.start)
-        _log.warning("a marker before the first sample recorded is a comment in the marker file: %s", entry)
-        files.note(f"before the first sample: {entry}")
+    def _note_told(self, marker: Marker) -> None:
+        if self._told is not None:
+            self._told.append(marker)
+
+    def _mark_done(self, marker: Marker) -> bool:
+        """Add a marker to the set that has its sample, if one is done."""
+        for found in self._done:
+            with suppress(FileNotFoundError):  # somebody has moved it away
+                if found.start <= marker.index < found.stop:
+                    set_ = FileSet.reopen(found.path, found.start, found.n_channels, self._told)
+                    with closing(set_) as files:
+                        self.totals.markers += files.mark([marker])
+                        files.finish()
+                    return True
+        return False

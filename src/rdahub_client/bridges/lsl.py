@@ -165,6 +165,7 @@ class LslBridge:
         self._fresh = True
         self._ahead = lsl_clock_ahead(self._lsl)
         if segment.start != self._stop:  # another instance of the hub, which counts anew
+            self._push_texts(ended=True)
             self._stamps.forget()
         if _layout(segment) != self._layout:
             self._outlets = None  # first, so that nobody finds both

@@ -100,7 +100,7 @@ class StreamRDA(BaseStream):  # type: ignore[misc] # MNE-LSL has no types
     ) -> None:
         super().__init__(bufsize)
         self._hub = hub
-        self._name = name
+        self._wanted = self._name = name
         self._stim_channel = stim_channel
         self._events = Events(event_id)
         self._curve_key, self._server_key = curve_key, server_key
@@ -150,8 +150,8 @@ class StreamRDA(BaseStream):  # type: ignore[misc] # MNE-LSL has no types
         try:
             client.connect(self._hub, timeout)
             found = client.info(timeout).name
-            if self._name not in {None, found}:
-                raise ValueError(f"the hub at {client.address} is {found!r}, not {self._name!r}")
+            if self._wanted not in {None, found}:
+                raise ValueError(f"the hub at {client.address} is {found!r}, not {self._wanted!r}")
             client.start_streaming(timeout)
             # MNE-LSL has no delay of 0; here it is the one of least work.
             super().connect(0.001 if acquisition_delay == 0 else acquisition_delay)
@@ -176,14 +176,21 @@ class StreamRDA(BaseStream):  # type: ignore[misc] # MNE-LSL has no types
         self._timestamps = np.zeros(n)
         self._picks_inlet = np.arange(len(info.ch_names))
         self._rows, self._times = Rows(self._buffer), Rows(self._timestamps)
-        self._indices = Rows(np.full(n, -1))
-        self._stim = Stim(n)
+        self._instance = client.instance
+        self._count_anew()
         self._segment = segment
         self._clock: SampleClock | None = None
         self._position = client.last_sample
         self._due = 0.0
         self._client, self._following = client, client.stream("live", TICK)
         self._info = info
+
+    def _count_anew(self) -> None:
+        """Forget indices, and events by index: those of another instance are other samples."""
+        n = len(self._timestamps)
+        with self._lock:
+            self._indices = Rows(np.full(n, -1))
+        self._stim = Stim(n)
 
     def disconnect(self) -> Self:
         """Let go of the hub, and end the acquisition, and the recording if there is one."""
@@ -271,12 +278,12 @@ class StreamRDA(BaseStream):  # type: ignore[misc] # MNE-LSL has no types
         """Take what comes next if told to wait for it; and all that is here, unless it is waited for each."""
         try:
             if wait:
-                self._meet(next(self._following))
+                self._meet(client, next(self._following))
             if not wait or self._acquisition_delay:
                 for _ in range(MOST_EVENTS):
                     if client.last_sample == self._position:
                         break
-                    self._meet(next(self._following))
+                    self._meet(client, next(self._following))
         except StreamTimeout:
             self._tell(client.state)
         else:
@@ -289,7 +296,7 @@ class StreamRDA(BaseStream):  # type: ignore[misc] # MNE-LSL has no types
             tell = logger.info if state == "streaming" else logger.warning
             tell("%s: the hub's state is %r", self, state)
 
-    def _meet(self, event: Event) -> None:
+    def _meet(self, client: Client, event: Event) -> None:
         match event:
             case Block(start, stop, samples, markers):
                 self._mark(markers)
@@ -298,11 +305,11 @@ class StreamRDA(BaseStream):  # type: ignore[misc] # MNE-LSL has no types
                 logger.warning("%s: samples [%d, %d) are missing (%s)", self, start, stop, reason)
                 self._push(max(start, stop - self._timestamps.size), stop, None)
             case SegmentStart(segment):
-                self._enter(segment)
+                self._enter(segment, client.instance)
             case SegmentEnd(segment, reason):
                 logger.info("%s: segment %d ended (%s)", self, segment.number, reason)
 
-    def _enter(self, segment: Segment) -> None:
+    def _enter(self, segment: Segment, instance: str) -> None:
         """Begin a segment, behind a row that keeps it apart from the one before."""
         before = self._segment
         if not same_layout(segment, before):
@@ -316,8 +323,9 @@ class StreamRDA(BaseStream):  # type: ignore[misc] # MNE-LSL has no types
             after = self._timestamps[-1] + interval
             self._append(self._missing(1), np.array([after]), np.array([-1]), whole=False)
         self._clock = SampleClock(interval, after)
-        if segment.start < before.start:
-            self._stim.forget()
+        if instance != self._instance:
+            self._instance = instance
+            self._count_anew()
         self._segment = segment
         self._position = max(segment.start, self._position if segment == before else 0)
 
@@ -378,11 +386,12 @@ class StreamRDA(BaseStream):  # type: ignore[misc] # MNE-LSL has no types
                 continue
             if (complaint := self._stim.place(marker.index, code)) is not None:
                 logger.warning("%s: %s", self, complaint)
-            if marker.index < self._position and self._stim_channel in self._info.ch_names:
-                self._mark_late(marker.index, self._info.ch_names.index(self._stim_channel))
+            if marker.index < self._position:
+                self._mark_late(marker.index)
 
-    def _mark_late(self, index: int, column: int) -> None:
+    def _mark_late(self, index: int) -> None:
         """Put a marker that came after its sample where that stands."""
+        column = np.flatnonzero(self._picks_inlet == self._segment.n_channels)  # none if it is not picked
         with self._lock:
             rows = np.flatnonzero(self._indices.newest == index)
             self._buffer[rows, column] = self._stim.codes(index, index + 1)
@@ -405,7 +414,7 @@ class StreamRDA(BaseStream):  # type: ignore[misc] # MNE-LSL has no types
         Returns
         -------
         indices : ndarray of int64, shape (n,)
-            -1 for those that are no samples, or are not kept any more.
+            -1 for those that are no samples, are not kept any more, or are of an instance that is gone.
         """
         self._check_connected("index_at()")
         with self._lock:

@@ -24,7 +24,14 @@ except ModuleNotFoundError as missing:
     raise ModuleNotFoundError("this needs MNE-Python: pip install 'rdahub[mne]'", name="mne") from None
 
 from rdahub_client.bridges.mne_names import EventId, Events, channel_type, marker_name, unit_exponent
-from rdahub_client.errors import BadRange, NotYetAvailable, Overwritten, RdaHubError, SegmentChanged
+from rdahub_client.errors import (
+    BadRange,
+    HubRestarted,
+    NotYetAvailable,
+    Overwritten,
+    RdaHubError,
+    SegmentChanged,
+)
 from rdahub_client.past import Past
 from rdahub_client.records import Float32, Segment
 
@@ -100,9 +107,13 @@ def _info_in_volts(segment: Segment) -> Any:
     return info
 
 
-def _volts(samples: Float32, segment: Segment) -> npt.NDArray[np.float64]:
-    """A copy of samples as MNE has them: shape (n_channels, n_samples), volts where they are voltages."""
-    data = np.ascontiguousarray(samples.T, np.float64)
+def _columns(samples: Float32) -> npt.NDArray[np.float64]:
+    """A copy of samples, which are valid until the next call only; shape (n_channels, n_samples)."""
+    return np.ascontiguousarray(samples.T, np.float64)
+
+
+def _volts(data: npt.NDArray[np.float64], segment: Segment) -> npt.NDArray[np.float64]:
+    """The same data, volts now where they are voltages."""
     for channel, unit in enumerate(segment.units):
         if exponent := unit_exponent(unit):
             data[channel] *= _FACTORS[exponent]
@@ -111,17 +122,19 @@ def _volts(samples: Float32, segment: Segment) -> npt.NDArray[np.float64]:
 
 def make_raw(reader: MarkerVerbs | Archive, start: int, stop: int) -> Any:
     """Samples ``[start, stop)`` of one segment as `mne.io.RawArray`; see `Client.to_raw`."""
+    data = _columns(reader.read(start, stop))  # first: it tells of a hub that has restarted
+    instance = reader.instance
     segment = _segment_at(reader.segments, start)
-    samples = reader.read(start, stop)  # valid until the next call
     if segment is None:
         raise SegmentChanged("the segment is not known any more", requested=(start, stop), hub=reader.address)
-    data = _volts(samples, segment)
     info = _info_in_volts(segment)
-    info["description"] = f"rdahub instance {reader.instance}, samples [{start}, {stop})"
+    info["description"] = f"rdahub instance {instance}, samples [{start}, {stop})"
+    data = _volts(data, segment)
     raw = mne.io.RawArray(data, info, copy="auto", verbose="error")
     if (time := _wall_time(reader, start)) is not None:
         raw.set_meas_date(time)
-    notes = [*_markers(reader, start, stop, segment), *_gaps(reader, start, stop)]
+    notes = [*_markers(reader, start, stop, info.ch_names), *_gaps(reader, start, stop)]
+    _check_instance(reader, instance)
     onsets, durations, names, channels = zip(*sorted(notes), strict=True) if notes else ((), (), (), ())
     rate = segment.sfreq
     raw.set_annotations(
@@ -132,11 +145,21 @@ def make_raw(reader: MarkerVerbs | Archive, start: int, stop: int) -> Any:
     return raw
 
 
+def _check_instance(reader: MarkerVerbs | Archive, instance: str) -> None:
+    """Make sure that samples, markers and gaps asked for one after the other were those of one instance."""
+    if reader.instance != instance:
+        raise HubRestarted(
+            f"the hub restarted meanwhile: instance {instance} is gone, and indices count from 0 again",
+            hub=reader.address,
+        )
+
+
 def _markers(
-    reader: MarkerVerbs | Archive, start: int, stop: int, segment: Segment
+    reader: MarkerVerbs | Archive, start: int, stop: int, names: list[str]
 ) -> Iterator[tuple[int, int, str, tuple[str, ...]]]:
+    """With MNE's names of channels: repeated ones are numbered."""
     for marker in reader.markers(start, stop):
-        channels = (segment.ch_names[marker.channel],) if 0 <= marker.channel < segment.n_channels else ()
+        channels = (names[marker.channel],) if 0 <= marker.channel < len(names) else ()
         # MNE takes what lies behind the data off in any case, with a warning.
         yield marker.index - start, min(marker.points, stop - marker.index), marker_name(marker), channels
 
@@ -169,6 +192,7 @@ def make_epochs(
     if not tmin <= tmax:
         raise ValueError(f"epochs want tmin <= tmax, not {tmin} and {tmax}")
     events = Events(event_id)
+    instance = reader.instance
     since = reader.first_available if since is None else since
     until = reader.last_sample if until is None else until
     markers = reader.markers(since, until)
@@ -195,6 +219,7 @@ def make_epochs(
         dropped.append(())
         kept.append(number)
         windows.append(window)
+    _check_instance(reader, instance)
     if not kept:
         reasons = ", ".join(f"{name} {count}x" for (name,), count in Counter(dropped).items())
         raise ValueError(f"none of {len(coded)} markers has a complete window: {reasons}")
@@ -228,5 +253,5 @@ def _window(
         samples = reader.read(start, start + n)
     except (Overwritten, SegmentChanged, NotYetAvailable, BadRange) as error:
         return _REASONS[type(error)]
-    window = _volts(samples, layout)  # the samples are valid until the next call
+    window = _volts(_columns(samples), layout)
     return "GAP" if reader.gaps(start, start + n) else window

@@ -31,6 +31,8 @@ _TYPES: Final = (
 _OFFSETS: Final = {"Event/": 0, "Stimulus/S": 0, "Response/R": 1000, "Optic/O": 2000}
 _FIXED: Final = {"New Segment/": 99999, "SyncStatus/Sync On": 99998}
 _OTHERS: Final = 10001
+_MOST: Final = 1 << 24
+"""Largest code: up to here float32, of which a stim channel is, has every integer."""
 
 
 def _voltage(unit: str) -> int | None:
@@ -85,8 +87,10 @@ class Events:
             event_id = [event_id]
         if isinstance(event_id, Mapping):
             for key, code in event_id.items():
-                if not isinstance(code, int) or code < 1:
-                    raise ValueError(f"event_id[{key!r}] is {code!r}; a code is an integer from 1 on")
+                if not isinstance(code, int) or not 1 <= code <= _MOST:
+                    raise ValueError(
+                        f"event_id[{key!r}] is {code!r}; a code is an integer from 1 on, {_MOST} at most"
+                    )
         self._codes = (
             {_plain(key): (key, code) for key, code in event_id.items()}
             if isinstance(event_id, Mapping)
@@ -111,8 +115,8 @@ class Events:
 
     def _usual(self, name: str) -> int:
         kind, digits = name[:-3], name[-3:].strip()
-        if kind in _OFFSETS and digits.isdecimal():
-            return int(digits) + _OFFSETS[kind] or _OTHERS  # a pulse of 0 would be none
+        if kind in _OFFSETS and digits.isdecimal() and (code := int(digits) + _OFFSETS[kind]):
+            return code  # but not 0: such a pulse would be none
         if name in _FIXED:
             return _FIXED[name]
         others = [code for code in self.seen.values() if _OTHERS <= code < min(_FIXED.values())]

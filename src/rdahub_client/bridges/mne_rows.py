@@ -120,7 +120,3 @@ class Stim:
             elif index < start - self._kept:
                 del self._pulses[index]
         return channel
-
-    def forget(self) -> None:
-        """Indices begin anew."""
-        self._pulses.clear()
