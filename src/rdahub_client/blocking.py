@@ -12,6 +12,7 @@ from typing import Final
 import zmq
 
 from rdahub_client.address import Address, publish_endpoint, query_endpoint
+from rdahub_client.belongings import Belongings
 from rdahub_client.discovery import find_address
 from rdahub_client.errors import HubLost, NotStreaming, RdaHubError
 from rdahub_client.keys import KeyFile, client_keys
@@ -94,6 +95,7 @@ class Client(Reader):
         if buffer_size < 1 or not 1 <= buffer_window <= buffer_size:
             raise ValueError("buffer_size and buffer_window are at least 1, and the window fits the buffer")
         super().__init__(backlog=BACKLOG)
+        self._belongings = Belongings(self)
         self._buffer_size = buffer_size
         self._buffer_window = buffer_window
         self._keys = client_keys(curve_key, server_key)
@@ -164,6 +166,7 @@ class Client(Reader):
         self._address = endpoint
         self._context = zmq.Context()
         self._query = QuerySocket(self._context, endpoint, self._keys)
+        self._belongings.keep("query", self._query)
         return self._query
 
     def _found(self, info: Info) -> None:
@@ -209,9 +212,8 @@ class Client(Reader):
         """Close all sockets. The window can still be read."""
         self._streaming = False
         self._unsubscribe()
-        if self._query is not None:
-            self._query.close()
-            self._query = None
+        self._belongings.close("query")
+        self._query = None
         if self._context is not None:
             end_context(self._context)
             self._context = None
@@ -317,15 +319,14 @@ class Client(Reader):
             sub.subscribe(topic)
         sub.connect(self._publish)
         self._sub = sub
+        self._belongings.keep("sub", sub)
         self._waiting = Waiting([sub])
         self._heard = self._subscribed = time.monotonic()
         self._deaf = False
 
     def _unsubscribe(self) -> None:
-        if self._sub is not None:
-            self._sub.close()
-            self._sub = None
-            self._waiting = None
+        self._belongings.close("sub")
+        self._sub = self._waiting = None
 
     def _receive_limit(self) -> int:
         """High-water mark in messages, from the largest seen, or a block of 20 ms at the layout known."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import zmq
 
+from rdahub_client.belongings import Belongings
 from rdahub_client.errors import HubLost, NotStreaming, RdaHubError, SharedMemoryError
 from rdahub_client.keys import ClientKeys, KeyPair
 from rdahub_client.query import QuerySocket, end_context
@@ -58,9 +59,10 @@ class LocalClient(Reader):
         self._reported = (-1, -1, "")
         self._heard = 0.0
         self._query: QuerySocket | None = None
+        self._belongings = Belongings(self)
         self._attachment: Attachment | None = Attachment(self._name, self._directory)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._open_query(self._attachment)
+        self._attach(self._attachment)
 
     @property
     def address(self) -> str:
@@ -198,19 +200,18 @@ class LocalClient(Reader):
             if isinstance(window, LocalWindow) and same_hub:
                 window.follow(ring)
 
-    def _open_query(self, attachment: Attachment) -> None:
+    def _attach(self, attachment: Attachment) -> None:
+        self._attachment = attachment
+        self._belongings.keep("attachment", attachment)
         keys = attachment.description.get("keys")
         self._query = QuerySocket(
             self._context, attachment.description["query"], keys and _keys_of_this_machine(keys)
         )
+        self._belongings.keep("query", self._query)
 
     def _detach(self) -> None:
-        if self._attachment is not None:
-            self._attachment.close()
-            self._attachment = None
-        if self._query is not None:
-            self._query.close()
-            self._query = None
+        self._belongings.close()
+        self._attachment = self._query = None
 
     def _reattach(self) -> None:
         """Look whether the hub came back under its name; say hello again in any case."""
@@ -223,9 +224,8 @@ class LocalClient(Reader):
             self._attachment.hello()
             return
         self._detach()
-        self._attachment = fresh
         self._generation, self._ring, self._reported = 0, None, (-1, -1, "")
-        self._open_query(fresh)
+        self._attach(fresh)
         fresh.hello()
 
 

@@ -163,10 +163,12 @@ def test_beginning_anew_is_refused_too_while_a_task_waits_and_disturbs_nothing(
         assert data is not None
         np.testing.assert_array_equal(data, values(20, 40, 2))
         await client.stop_streaming()
+        server.send(signal.SIGSTOP)  # so that it is not answered at once
         asking = asyncio.create_task(client.info())
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="another task"):
             await client.start_streaming()
+        server.send(signal.SIGCONT)
         assert (await asking).next_index == 40
         assert not client.is_streaming
         await client.start_streaming()

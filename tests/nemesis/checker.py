@@ -335,7 +335,8 @@ class Checker:
                 reached[number] = max(reached.get(number, 0), row)
         for number, acquisition in self.acquisitions.items():
             required = self._required(acquisition)
-            rows = max((part.sent_by(required) for part in acquisition.parts if part.rows), default=0)
+            sent = ((part.first, part.sent_by(required)) for part in acquisition.parts if part.rows)
+            rows = max((stop for first, stop in sent if stop > first), default=0)
             if reached.get(number, 0) < rows:
                 self.convict(
                     f"A{number}", None, f"{rows} rows must have arrived, {reached.get(number, 0)} were seen"
@@ -549,6 +550,8 @@ class Stream:
                 entry, f"marker {description} is not as sent: {marker}, not {[at + sent[0], *sent[1:]]}"
             )
         here = entry["start"] <= block < entry["stop"] or entry["start"] == entry["stop"] == block
+        # A stream from amid a block begins with its markers on samples to come.
+        here |= self._next == self._first == entry["stop"] and block < self._first <= marker[0]
         if not here and not self._lossy:
             self._convict(entry, f"marker {description} of block {block} came with another")
 
