@@ -37,7 +37,7 @@ def main() -> None:
     """Read second by second from both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--address", default="127.0.0.1:5570", help="query address of the first hub")
-    parser.add_argument("--other", default="127.0.0.1:5580", help="query address of the second hub")
+    parser.add_argument("--other", default="127.0.0.1:5590", help="query address of the second hub")
     parser.add_argument("--seconds", type=int, default=10, help="how many seconds to read")
     parser.add_argument("--output", type=Path, help="save what was read, as .npz")
     options = parser.parse_args()

@@ -342,7 +342,7 @@ class AsyncClient:
         """Instances of which there are samples; as `Client.instances`."""
         return await self._run(list_instances(deadline_of(timeout)))
 
-    async def archive(self, instance: str) -> AsyncArchive:
+    async def archive(self, instance: str | Instance) -> AsyncArchive:
         """What an instance in the hub's archive recorded; as `Client.archive`."""
         return AsyncArchive(self, *await self._run(recall(instance)))
 

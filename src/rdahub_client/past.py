@@ -92,8 +92,9 @@ def list_instances(deadline: float | None) -> Verb[list[Instance]]:
             return found
 
 
-def recall(instance: str) -> Verb[tuple[Instance, Journal]]:
+def recall(wanted: str | Instance) -> Verb[tuple[Instance, Journal]]:
     """Everything of an instance but its samples."""
+    instance = wanted.id if isinstance(wanted, Instance) else wanted
     journal = Journal()
     while True:
         request = PastEventsRequest(instance=instance, seq=journal.next_seq)

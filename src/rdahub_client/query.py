@@ -259,7 +259,8 @@ class QuerySocket:
 
     def _mismatch(self) -> AuthError:
         return AuthError(
-            "this hub lets in only clients with keys; give curve_key and server_key"
+            "this hub lets in only clients with keys; give curve_key and server_key "
+            "(--curve-key and --server-key)"
             if self._keys is None
             else "this hub has no keys, and with server_key only the hub of that key will do",
             hub=self.endpoint,

@@ -184,6 +184,8 @@ class Verbs:
 
     def recognise(self) -> None:
         """Refuse indices of another instance than the hub is now."""
+        if not self.known_instance:  # the caller was told none yet
+            self.know(self.timeline.instance)
         if self.known_instance != self.timeline.instance:
             raise HubRestarted(
                 f"the hub restarted: instance {self.known_instance} is gone, {self.timeline.instance} "

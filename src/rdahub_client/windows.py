@@ -97,6 +97,8 @@ class Windows:
         self, marker: Marker, tmin: float, tmax: float, deadline: float | None
     ) -> Verb[Float32 | None]:
         """The samples around a marker as soon as they are complete; None as for `wait`."""
+        if not isinstance(marker, Marker):
+            raise TypeError(f"window wants a Marker, as `markers` gives them, not {marker!r}")
         pending = self._pending(tmin, tmax, types=frozenset())  # no other marker
         heappush(pending.waiting, (marker.index, 0, marker))
         pending.instance = self._verbs.known_instance  # the marker is of that one

@@ -51,7 +51,7 @@ def substitute(code: str, hub: Any, gap_hub: Any) -> str:
     code = code.replace('LocalClient("rdahub")', f'LocalClient("{hub.name}")')
     code = code.replace('"auto:lab-1"', f'"auto:{hub.name}"')
     if gap_hub is not None:
-        code = code.replace('"127.0.0.1:5580"', f'"{gap_hub.query}"')
+        code = code.replace('"127.0.0.1:5590"', f'"{gap_hub.query}"')
     assert not re.search(r"127\.0\.0\.1:55[78]0", code)
     return code
 

@@ -224,7 +224,7 @@ def test_an_earlier_instance_stays_readable_under_its_id(
             assert new.id == client.instance
             assert (old.name, old.recorder) == (first.name, recorder.address)
             assert old.first_available == 0
-            past = client.archive(old.id)
+            past = client.archive(old)
             if how is signal.SIGTERM:
                 assert old.next_index == STOP + 20, "a hub that ends well leaves nothing out"
                 assert past.read(STOP, STOP + 20).tobytes() == values(STOP, STOP + 20, 3).tobytes()
@@ -256,6 +256,9 @@ def test_an_earlier_instance_stays_readable_under_its_id(
                 assert saved["marker_index"].tolist() == [MARK + 7, MARK + 99]
                 assert saved["gaps"].tolist() == [[HOLE.start, HOLE.stop]]
                 assert str(saved["instance"]) == old.id
+            with pytest.raises(NotYetAvailable) as beyond:
+                past.read(old.next_index - 1, old.next_index + 1)
+            assert (beyond.value.first_available, beyond.value.next_index) == (0, old.next_index)
             with pytest.raises(RequestRefused, match="no instance"):
                 client.archive("../" + old.id)
 

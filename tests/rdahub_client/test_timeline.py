@@ -10,6 +10,7 @@ import pytest
 from lossy import FakeHub, LossyReader
 
 from rdahub import rda
+from rdahub_client.bridges.mne_names import Events
 from rdahub_client.errors import (
     BadRange,
     HubRestarted,
@@ -272,6 +273,26 @@ def test_a_range_in_a_hub_without_segment_is_named() -> None:
     assert reader.last_sample == 0
     with pytest.raises(NoSegment):
         reader.read(0, 1)
+
+
+def test_after_a_start_that_timed_out_there_is_no_segment_and_no_talk_of_a_restart() -> None:
+    hub, reader = pair()
+    hub.beat()
+    reader._streaming = True
+    with pytest.raises(TimeoutError):
+        reader._run(reader._verbs.begin(0.0))
+    with pytest.raises(NoSegment):
+        reader.read(0, 1)
+
+
+def test_mistakes_in_arguments_are_named() -> None:
+    _, reader = streaming(blocks=1)
+    with pytest.raises(TypeError, match="a time-out is a number of seconds"):
+        reader.wait(0, 10_000, timeout="5")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="window wants a Marker"):
+        reader.window(7, -0.1, 0.1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="event_id is a name"):
+        Events(7)  # type: ignore[arg-type]
 
 
 def test_a_restarted_hub_is_said_once_and_then_followed() -> None:

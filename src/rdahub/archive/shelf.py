@@ -72,6 +72,7 @@ class Shelf:
         hub : dict
             What the hub holds, for answers about the present instance.
         """
+        held = hub
         try:
             match request:
                 case InstancesRequest():
@@ -80,14 +81,15 @@ class Shelf:
                     return self._answer_range(request, self._present, hub)
                 case PastRangeRequest():
                     volume = self._volume(request.instance)
-                    return self._answer_range(request, volume, volume.holdings())
+                    held = volume.holdings()
+                    return self._answer_range(request, volume, held)
                 case PastEventsRequest():
                     return self._answer_events(request, self._volume(request.instance))
         except Refused as error:
             code, message = error.code, str(error)
         except (OSError, ValueError) as error:
             code, message = "NOT_READABLE", f"the archive cannot be read: {error}"
-        return encode_reply(request.id, {"ok": False, "error": code, "message": message, **hub})
+        return encode_reply(request.id, {"ok": False, "error": code, "message": message, **held})
 
     def _volume(self, instance: str) -> Volume:
         if instance == self._present.instance:

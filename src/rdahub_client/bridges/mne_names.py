@@ -85,6 +85,8 @@ class Events:
     def __init__(self, event_id: EventId = None) -> None:
         if isinstance(event_id, str):
             event_id = [event_id]
+        if not isinstance(event_id, Mapping | Iterable | None):
+            raise TypeError(f"event_id is a name, several, or a dict of codes by name; not {event_id!r}")
         if isinstance(event_id, Mapping):
             for key, code in event_id.items():
                 if not isinstance(code, int) or not 1 <= code <= _MOST:

@@ -26,13 +26,13 @@ class ArchiveVerbs(Shell):
         """
         return self._run(list_instances(deadline_of(timeout)))
 
-    def archive(self, instance: str) -> Archive:
+    def archive(self, instance: str | Instance) -> Archive:
         """What an instance in the hub's archive (``serve --archive``) recorded; usually an earlier one.
 
         Parameters
         ----------
-        instance : str
-            Its id, as `instances` tells it.
+        instance : str or Instance
+            Its id, or itself, as `instances` tells it.
 
         Raises
         ------

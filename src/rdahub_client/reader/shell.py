@@ -64,6 +64,10 @@ With the probe above, a dead hub is noticed after 3 s."""
 EVER: Final = 1e9  # s
 TELL: Final = 5.0
 """Seconds between two words to the hub of how far this reader is."""
+_PORTS: Final = {
+    "5571": "5571 is where a hub publishes; give its query address, 5570 as a rule",
+    **dict.fromkeys(("51234", "51244"), "that is a Recorder's port; give the hub's, 5570 as a rule"),
+}
 _NUMBERS: Final = count(1)
 _PROGRAM: Final = f"{_program()}@{socket.gethostname()[:40]}:{os.getpid()}"
 
@@ -85,7 +89,12 @@ def number_of_samples(value: object) -> int:
 
 def deadline_of(timeout: float | None) -> float | None:
     """When a time-out from now passes, on the monotonic clock."""
-    return None if timeout is None else time.monotonic() + timeout
+    if timeout is None:
+        return None
+    try:
+        return time.monotonic() + timeout
+    except TypeError:
+        raise TypeError(f"a time-out is a number of seconds, or None for ever; not {timeout!r}") from None
 
 
 def clocks_now() -> tuple[int, int]:
@@ -111,7 +120,9 @@ def unreachable(error: RdaHubError, address: str) -> RdaHubError:
         return error
     if isinstance(error, NotStreaming):
         return HubUnreachable("not connected: call connect first")
-    return HubUnreachable(f"no hub answers at {address}; is it running, and is this its query address?")
+    _, _, port = address.rpartition(":")
+    hint = _PORTS.get(port, "is it running, and is this its query address?")
+    return HubUnreachable(f"no hub answers at {address}; {hint}")
 
 
 class Shell(ABC):
