@@ -404,7 +404,8 @@ def test_a_recorder_behind_a_silent_network_is_stalled_then_lost_and_found_again
             recorder.block()  # never arrives
             poll(lambda: client.state == "stalled", "stalled")
             stalled = time.monotonic() - since
-            assert STALLED_AFTER <= stalled < STALLED_AFTER + 1.5
+            # The last block came a moment before `since`.
+            assert STALLED_AFTER - 0.1 <= stalled < STALLED_AFTER + 1.5
             poll(lambda: client.state == "disconnected", "given up")
             lost = time.monotonic() - since
             print(f"stalled after {stalled:.1f} s, given up after {lost:.1f} s")
