@@ -49,8 +49,10 @@ class Window(Protocol):
 
 
 class Cursor(Protocol):
-    """Where a stream stands in the journal."""
+    """Where a stream stands in a journal, this one or that of an instance before."""
 
+    @property
+    def journal(self) -> Journal: ...  # noqa: D102
     @property
     def place(self) -> int: ...  # noqa: D102
     def __hash__(self) -> int: ...
@@ -87,11 +89,16 @@ class Holdings:
 
     # --- what comes and goes --------------------------------------------------------------------------
 
-    def reset(self, index: int) -> None:
-        """Hold nothing, and go on at `index`: another instance."""
+    def reset(self, index: int, instance: str) -> None:
+        """Hold nothing, and go on at `index` of another instance.
+
+        Who is still telling the journal of the one before finds this one's by it, however many came between.
+        """
         self._lost.clear()
         self.window = None
-        self.journal = Journal()
+        journal = Journal(instance)
+        self.journal.stopped_at, self.journal.successor = self.next_index, journal
+        self.journal = journal
         self.next_index = index
 
     def window_now(self) -> Window:
@@ -134,7 +141,9 @@ class Holdings:
         oldest = self.first_available
         if self.window is not None:
             oldest = min(oldest, self.window.first_available)
-        self.journal.prune(oldest, min((cursor.place for cursor in self.cursors), default=None))
+        journal = self.journal
+        places = (cursor.place if cursor.journal is journal else 0 for cursor in self.cursors)
+        journal.prune(oldest, min(places, default=None))
         while self._lost and self._lost[0].stop <= oldest:
             del self._lost[0]
 

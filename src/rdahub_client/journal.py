@@ -34,6 +34,11 @@ _index = attrgetter("index")
 class Journal:
     """Segments, gaps and markers of one instance.
 
+    Parameters
+    ----------
+    instance : str
+        Whose it is, for those who may have to do with several: clients.
+
     Attributes
     ----------
     next_seq : int
@@ -46,9 +51,16 @@ class Journal:
         The newest segment, open or ended.
     forgotten : int
         Number of the last segment whose end is pruned: of no use to a reader of the records.
+    successor : Journal or None
+        The next instance's, once this one is gone.
+    stopped_at : int
+        Index after the newest sample known by then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, instance: str = "") -> None:
+        self.instance = instance
+        self.successor: Journal | None = None
+        self.stopped_at = 0
         self.next_seq = 0
         self.first = 0
         self.before: Segment | None = None
@@ -147,6 +159,11 @@ class Journal:
                 return markers, record
             markers.append(record)
         return markers, None
+
+    def markers_from(self, place: int) -> list[tuple[int, Marker]]:
+        """The markers from `place` on, each with its place."""
+        records = enumerate(islice(self._records, place - self.first, None), place)
+        return [(at, record) for at, record in records if isinstance(record, Marker)]
 
     def segment_at(self, index: int) -> Segment | None:
         """The segment that holds sample `index`; the open segment holds all that is to come."""

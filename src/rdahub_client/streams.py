@@ -16,7 +16,7 @@ import numpy as np
 
 from rdahub_client.errors import BadRange, HubLost, Overwritten, StreamTimeout
 from rdahub_client.holdings import OVERWRITTEN
-from rdahub_client.journal import MARKER_REACH
+from rdahub_client.journal import MARKER_REACH, Journal
 from rdahub_client.records import Block, Event, Gap, Marker, Segment, SegmentEnd, SegmentStart
 from rdahub_client.verbs import Heard, Silence, Verb, Verbs
 from rdahub_client.wire import PAGE_BYTES, Message
@@ -32,6 +32,8 @@ class Cursor:
 
     Attributes
     ----------
+    journal : Journal
+        Of the instance it tells; the timeline may have another by now.
     unannounced : Segment or None
         The segment it began in the middle of, until that is said.
     early : tuple of Marker
@@ -40,7 +42,7 @@ class Cursor:
         The segment announced and not yet ended.
     """
 
-    instance: str
+    journal: Journal
     index: int
     place: int
     unannounced: Segment | None
@@ -48,6 +50,11 @@ class Cursor:
     segment: Segment | None = None
     waiting: Block | None = None
     """Found behind a gap that had to be told first."""
+
+    @property
+    def instance(self) -> str:
+        """The instance it tells."""
+        return self.journal.instance
 
 
 class Streams:
@@ -75,19 +82,9 @@ class Streams:
                 index = start
             case _:
                 raise BadRange(f"a stream starts 'live', 'oldest' or at an index from 0 on, not at {start!r}")
-        cursor = Cursor(timeline.instance, index, *self._join(index))
+        cursor = Cursor(timeline.journal, index, *_join(timeline.journal, index))
         timeline.cursors.add(cursor)
         return cursor
-
-    def _join(self, index: int) -> tuple[int, Segment | None, tuple[Marker, ...]]:
-        """Place of the first record to tell from `index` on, and what lies before it and is told first."""
-        journal = self._verbs.timeline.journal
-        place = journal.place_of(index)
-        segment = journal.open_at(place)
-        if segment is None or segment.start > index or segment.number <= journal.forgotten:
-            return place, None, ()  # there is none, or its end cannot be told
-        early = journal.markers(index, index + MARKER_REACH)
-        return place, segment, tuple(each for each in early if segment.start <= each.block < index)
 
     def is_live(self, cursor: Cursor) -> bool:
         """Whether all that is known has been told, amid a segment: the next message brings the next event."""
@@ -97,7 +94,7 @@ class Streams:
             and cursor.segment is not None
             and cursor.place == timeline.journal.stop
             and cursor.waiting is None
-            and cursor.instance == timeline.instance
+            and cursor.journal is timeline.journal
             and not timeline.doubted
         )
 
@@ -111,8 +108,8 @@ class Streams:
             timeline.doubt()
         else:
             timeline.feed(cast(Message, message))
-        start, stop = cursor.index, timeline.next_index
-        if not start < stop or cursor.place != timeline.journal.stop or cursor.instance != timeline.instance:
+        start, stop, journal = cursor.index, timeline.next_index, cursor.journal
+        if not start < stop or journal is not timeline.journal or cursor.place != journal.stop:
             return None
         # No record came, so these rows are of one segment; they were the newest when they were taken.
         samples = None if timeline.window is None else timeline.window.view(start, stop)
@@ -129,9 +126,12 @@ class Streams:
         while True:
             try:
                 yield from self._verbs.settle(deadline)
+                journal = cursor.journal
                 event = yield from self._next(cursor, deadline)
                 if event is not None:
                     return event
+                if cursor.journal is not journal:  # it has begun with the next instance
+                    continue
                 if not (yield from self._verbs.listen(deadline)):
                     break
             except HubLost:
@@ -140,17 +140,17 @@ class Streams:
         raise StreamTimeout("no event in time", next_index=self._verbs.timeline.next_index)
 
     def _next(self, cursor: Cursor, deadline: float | None) -> Verb[Event | None]:
-        timeline = self._verbs.timeline
-        if cursor.instance != timeline.instance:
-            return (yield from self._leave_instance(cursor, deadline))
+        journal = cursor.journal
+        if journal.successor is not None:
+            return self._leave_instance(cursor)
         if cursor.unannounced is not None:
             cursor.segment, cursor.unannounced = cursor.unannounced, None
             if cursor.early:
                 cursor.waiting = _without_rows(cursor.index, cursor.segment, cursor.early)
                 cursor.early = ()
             return SegmentStart(cursor.segment)
-        markers, record = timeline.journal.ahead(cursor.place)
-        boundary = timeline.next_index if record is None else _position(record)
+        markers, record = journal.ahead(cursor.place)
+        boundary = self._verbs.timeline.next_index if record is None else _position(record)
         if cursor.index < boundary:
             if cursor.segment is None:
                 return self._find_segment(cursor, boundary)
@@ -202,9 +202,9 @@ class Streams:
                 found_at = max(timeline.available_from(start), error.first_available or 0, start + 1)
                 start = min(found_at, boundary)
         else:
-            return self._lose(cursor, boundary)
+            return _lose(cursor, boundary, OVERWRITTEN)
         came = [marker for marker in markers if marker.block < stop]
-        lost = self._lose(cursor, start) if start > cursor.index else None
+        lost = _lose(cursor, start, OVERWRITTEN) if start > cursor.index else None
         cursor.index = stop
         cursor.place += len(came)
         if lost is None:
@@ -223,32 +223,44 @@ class Streams:
                     return SegmentStart(segment)
                 boundary = min(boundary, segment.start)
                 break
-        return self._lose(cursor, boundary)
+        return _lose(cursor, boundary, OVERWRITTEN)
 
-    @staticmethod
-    def _lose(cursor: Cursor, index: int) -> Gap:
-        start, cursor.index = cursor.index, index
-        return Gap(start, index, OVERWRITTEN)
+    def _leave_instance(self, cursor: Cursor) -> Event | None:
+        """The hub is another one: tell what is left of the one before, then begin at its first sample.
 
-    def _leave_instance(self, cursor: Cursor, deadline: float | None) -> Verb[Event | None]:
-        """The hub is another one: end the old segment, begin the new instance at its first sample.
-
-        What the old one had and this stream had not yet told is gone with it.
+        The samples not told yet are gone with it, but not the markers. A segment not begun yet is not begun,
+        and a hub that came and went between two calls is passed over: a stream tells of `Client.instance`.
         """
-        timeline = self._verbs.timeline
-        end = timeline.left_at(cursor.instance)
-        if cursor.index < end:
-            start, cursor.index = cursor.index, end
-            return Gap(start, end, HUB_RESTART)
-        end = cursor.index
-        segment, cursor.segment = cursor.segment, None
-        cursor.instance = timeline.instance
-        self._verbs.know(timeline.instance)
-        cursor.index = 0
-        cursor.place, cursor.unannounced, cursor.early = self._join(cursor.index)
-        if segment is None:
-            return (yield from self._next(cursor, deadline))
-        return SegmentEnd(replace(segment, stop=end, ended="lost"), HUB_RESTART)
+        journal, segment = cursor.journal, cursor.segment
+        if cursor.index < journal.stopped_at:
+            return _lose(cursor, journal.stopped_at, HUB_RESTART)
+        if segment is not None:
+            markers = [marker for _, marker in journal.markers_from(cursor.place)]
+            cursor.place = journal.stop
+            if markers:
+                return _without_rows(cursor.index, segment, markers)
+            cursor.segment = None
+            self._verbs.know(self._verbs.timeline.instance)
+            return SegmentEnd(replace(segment, stop=cursor.index, ended="lost"), HUB_RESTART)
+        cursor.journal, cursor.index = self._verbs.timeline.journal, 0
+        cursor.place, cursor.unannounced, cursor.early = _join(cursor.journal, 0)
+        self._verbs.know(cursor.instance)
+        return None
+
+
+def _join(journal: Journal, index: int) -> tuple[int, Segment | None, tuple[Marker, ...]]:
+    """Place of the first record to tell from `index` on, and what lies before it and is told first."""
+    place = journal.place_of(index)
+    segment = journal.open_at(place)
+    if segment is None or segment.start > index or segment.number <= journal.forgotten:
+        return place, None, ()  # there is none, or its end cannot be told
+    early = journal.markers(index, index + MARKER_REACH)
+    return place, segment, tuple(each for each in early if segment.start <= each.block < index)
+
+
+def _lose(cursor: Cursor, index: int, reason: str) -> Gap:
+    start, cursor.index = cursor.index, index
+    return Gap(start, index, reason)
 
 
 def _without_rows(index: int, segment: Segment, markers: Sequence[Marker]) -> Block:

@@ -58,7 +58,7 @@ class Timeline(Holdings):
     def __init__(self, open_window: Callable[[int, int], Window]) -> None:
         super().__init__(open_window)
         self._inbox: deque[Message] = deque()
-        self._left_at: dict[str, int] = {}
+        self._left: set[str] = set()
         self.instance = ""
         self.state = "disconnected"
         self.doubted = False
@@ -67,10 +67,6 @@ class Timeline(Holdings):
         """Why the hub does not answer, from then on until it is heard again."""
         self.ended = False
         """True once the hub has said goodbye."""
-
-    def left_at(self, instance: str) -> int:
-        """Index after the newest sample known of an instance that is gone."""
-        return self._left_at.get(instance, 0)
 
     # --- messages in ---------------------------------------------------------------------------------
 
@@ -182,9 +178,9 @@ class Timeline(Holdings):
             while self._inbox and self._inbox[0].instance != self.instance:
                 self._inbox.popleft()  # from an instance that is not, or no longer, the hub's
         else:
-            self._left_at[self.instance] = self.next_index
+            self._left.add(self.instance)
             self._inbox.clear()
-            self.reset(info.next_index)
+            self.reset(info.next_index, info.instance)
             self.instance = info.instance
             self.ended = False
             self._resume(info.first_seq, info.before)
@@ -218,7 +214,7 @@ class Timeline(Holdings):
 
     def _apply(self, message: Message) -> Request | None:
         if message.instance != self.instance:
-            return None if message.instance in self._left_at or isinstance(message, End) else InfoRequest()
+            return None if message.instance in self._left or isinstance(message, End) else InfoRequest()
         match message:
             case BlockMessage():
                 return self._apply_block(message)

@@ -30,7 +30,6 @@ from rdahub_client.holdings import OVERWRITTEN
 from rdahub_client.journal import Journal
 from rdahub_client.records import Epoch, Float32, Marker, Segment
 from rdahub_client.streams import HUB_RESTART
-from rdahub_client.timeline import Timeline
 from rdahub_client.verbs import Ask, Verb, Verbs, refused
 from rdahub_client.wire import MarkRequest, Records, Reply
 
@@ -51,30 +50,23 @@ class Pending:
     Attributes
     ----------
     journal : Journal
-        Of that instance; the timeline may have another by now.
-    looked_at : int
-        Place in it of the next record to look at.
+        Of their instance; the timeline may have another by now.
+    place : int
+        Where in it the next record to look at is.
     since : int
         Markers before this sample are not wanted.
     waiting : list
         Heap of (index, place or number, marker).
     """
 
-    timeline: Timeline
-    instance: str
     journal: Journal
-    looked_at: int
+    place: int
     since: int
     tmin: float
     tmax: float
     types: frozenset[str] | None
     descriptions: frozenset[str] | None
     waiting: list[tuple[int, int, Marker]] = field(default_factory=list)
-
-    @property
-    def place(self) -> int:
-        """The first record the timeline must keep; of another instance none has been looked at."""
-        return self.looked_at if self.journal is self.timeline.journal else 0
 
     def wants(self, marker: Marker) -> bool:
         """Whether a marker is one of those asked for."""
@@ -100,8 +92,9 @@ class Windows:
         if not isinstance(marker, Marker):
             raise TypeError(f"window wants a Marker, as `markers` gives them, not {marker!r}")
         pending = self._pending(tmin, tmax, types=frozenset())  # no other marker
+        if self._verbs.known_instance != pending.journal.instance:  # the marker's
+            return None
         heappush(pending.waiting, (marker.index, 0, marker))
-        pending.instance = self._verbs.known_instance  # the marker is of that one
         try:
             return (yield from self._next(pending, deadline, copy=False)).samples
         except StreamTimeout:
@@ -134,12 +127,9 @@ class Windows:
     ) -> Pending:
         if not (math.isfinite(tmin) and math.isfinite(tmax) and tmin < tmax):
             raise BadRange(f"a window begins before it ends: tmin < tmax, in seconds, not {tmin!r}, {tmax!r}")
-        timeline = self._verbs.timeline
-        journal = timeline.journal
-        pending = Pending(
-            timeline, timeline.instance, journal, journal.stop, -_EVER, tmin, tmax, types, descriptions
-        )
-        timeline.cursors.add(pending)
+        journal = self._verbs.timeline.journal
+        pending = Pending(journal, journal.stop, -_EVER, tmin, tmax, types, descriptions)
+        self._verbs.timeline.cursors.add(pending)
         return pending
 
     def next_epoch(self, pending: Pending, deadline: float | None) -> Verb[Epoch]:
@@ -163,15 +153,13 @@ class Windows:
 
     def _ready(self, pending: Pending, deadline: float | None, copy: bool) -> Verb[Epoch | None]:
         """The window of the first marker, if there is one whose window is decided."""
-        timeline = self._verbs.timeline
         self._collect(pending)
-        if pending.instance != timeline.instance:
+        while (successor := pending.journal.successor) is not None:
             if pending.waiting:
                 marker = heappop(pending.waiting)[2]
                 return Epoch(marker, None, marker.index, marker.index, None, (), HUB_RESTART)
-            pending.instance, pending.journal = timeline.instance, timeline.journal
-            pending.looked_at, pending.since = timeline.journal.first, -_EVER
-            self._verbs.know(timeline.instance)
+            pending.journal, pending.place, pending.since = successor, successor.first, -_EVER
+            self._verbs.know(self._verbs.timeline.instance)
             self._collect(pending)
         if not pending.waiting:
             return None
@@ -185,12 +173,10 @@ class Windows:
     def _collect(pending: Pending) -> None:
         """Take up the markers that have become known, also of an instance that is gone by now."""
         journal = pending.journal
-        while pending.looked_at < journal.stop:
-            markers, record = journal.ahead(pending.looked_at)
-            for place, marker in enumerate(markers, pending.looked_at):
-                if pending.wants(marker):
-                    heappush(pending.waiting, (marker.index, place, marker))
-            pending.looked_at += len(markers) + (record is not None)
+        for place, marker in journal.markers_from(pending.place):
+            if pending.wants(marker):
+                heappush(pending.waiting, (marker.index, place, marker))
+        pending.place = journal.stop
 
     def _decide(
         self, marker: Marker, pending: Pending, deadline: float | None, copy: bool

@@ -475,6 +475,7 @@ class Stream:
             return
         if entry["reason"] == "hub_restart":  # what a hub took with it
             self._step(entry)
+            self._lossy = True  # markers known by then are told behind it
             if self._instance not in self._checker.killed:
                 self._convict(entry, "a restart of a hub that was never killed")
             return

@@ -496,6 +496,60 @@ def test_a_stream_over_a_hub_restart_ends_one_segment_and_begins_the_next() -> N
     assert events[2].start == 0
 
 
+def test_markers_inserted_behind_all_that_was_told_do_not_go_with_their_hub() -> None:
+    hub, reader = streaming(blocks=2)
+    cursor = reader._run(reader._streams.open("oldest", 0.0))
+    assert len(list(reader.resume(cursor))) == 2
+    inserted = Marker(12, 1, -1, "Comment", "on a sample told long ago", injected=True, block=40)
+    hub.publish(hub.broker.insert(inserted))
+    assert reader.markers(0, 40) == [inserted]  # by another call
+    hub.restart(goodbye=False)
+    hub.start(3)
+    hub.block(20)
+    assert reader.last_sample == 20
+    events = list(reader.resume(cursor))
+    assert [type(event) for event in events] == [Block, SegmentEnd, SegmentStart, Block]
+    assert isinstance(events[0], Block)
+    assert (events[0].start, events[0].stop, events[0].markers) == (40, 40, (inserted,))
+
+
+def test_what_was_not_told_when_the_hub_went_is_named_and_its_markers_are_told() -> None:
+    hub, reader = streaming(blocks=2)
+    cursor = reader._run(reader._streams.open("oldest", 0.0))
+    assert len(list(reader.resume(cursor))) == 2
+    hub.block(20, (stimulus(3),))
+    hub.stop()
+    hub.start(3)
+    hub.block(20, (stimulus(1),))
+    assert reader.last_sample == 80
+    hub.restart(goodbye=False)
+    hub.start(3)
+    assert reader.last_sample == 0
+    events = list(reader.resume(cursor))
+    assert [type(event) for event in events] == [Gap, Block, SegmentEnd, SegmentStart]
+    assert events[0] == Gap(40, 80, "hub_restart")
+    assert isinstance(events[1], Block)
+    assert [each.index for each in events[1].markers] == [43, 61]
+    assert isinstance(events[2], SegmentEnd)
+    assert (events[2].segment.stop, events[2].reason) == (80, "hub_restart")
+
+
+def test_a_hub_that_came_and_went_between_two_events_is_passed_over() -> None:
+    hub, reader = streaming(blocks=1)
+    cursor = reader._run(reader._streams.open("live", 0.0))
+    list(reader.resume(cursor))
+    for _ in range(2):
+        hub.restart(goodbye=False)
+        hub.start(3)
+        hub.block(20)
+        assert reader.last_sample == 20  # by another call
+        hub.beat()
+    events = list(reader.resume(cursor))
+    assert [type(event) for event in events] == [SegmentEnd, SegmentStart, Block]
+    assert isinstance(events[2], Block)
+    np.testing.assert_array_equal(events[2].samples, hub.expected(0, 20, 3))
+
+
 def test_a_bad_start_of_a_stream_is_named() -> None:
     _, reader = streaming(blocks=1)
     for start in (-1, "newest", 1.5):
@@ -513,25 +567,25 @@ class Listener:
         self.reader = reader
         self.cursor = reader._run(reader._streams.open(start, 0.0))
         self.instance = self.cursor.instance
-        self.position = self.cursor.index
+        self.position = self.begin = self.cursor.index
         self.open = False
+        self.known: set[tuple[str, Marker]] = set()
+        self.told: list[tuple[str, Marker]] = []
+
+    def take_note(self) -> None:
+        """Of the markers the reader knows: sooner or later the stream must tell them."""
+        journal = self.reader._timeline.journal
+        begin = self.begin if journal.instance == "life-0" else 0
+        known = journal.markers(-(10**6), 10**9)
+        if journal.instance == self.instance and self.open:  # what it has not begun may go with its hub
+            self.known |= {(journal.instance, each) for each in known if each.block >= begin}
 
     def listen(self) -> None:
         for event in self.reader.resume(self.cursor):
-            if self.cursor.instance != self.instance:
-                self._change_instance(event)
-            else:
-                self._check(event)
-
-    def _change_instance(self, event: object) -> None:
-        """A new life of the hub: the old segment ends, if it was open; all begins at sample 0."""
-        self.instance = self.cursor.instance
-        self.position = 0
-        if self.open:
-            assert isinstance(event, SegmentEnd)
-            assert event.reason == "hub_restart"
-            self.open = False
-        else:
+            if self.cursor.instance != self.instance:  # all begins at sample 0
+                assert not self.open
+                self.instance = self.cursor.instance
+                self.position = 0
             self._check(event)
 
     def _check(self, event: object) -> None:
@@ -543,7 +597,8 @@ class Listener:
                 self.open = True
             case SegmentEnd(segment, reason):
                 assert self.open
-                assert reason in {"stop", "restart", "lost", "counter", "overwritten"}
+                assert reason in {"stop", "restart", "lost", "counter", "overwritten", "hub_restart"}
+                assert reason != "hub_restart" or self.instance != hub.broker.instance
                 assert segment.stop == self.position
                 self.open = False
             case Gap(start, stop, reason):
@@ -563,6 +618,7 @@ class Listener:
                 np.testing.assert_array_equal(event.samples, expected)
                 assert not np.isnan(event.samples).any()
                 self.position = event.stop
+                self.told += [(self.instance, marker) for marker in event.markers]
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("RDAHUB_SCHEDULES", "100"))))
@@ -579,7 +635,7 @@ def test_any_schedule_of_losses_sleeps_and_restarts_is_repaired_or_named(seed: i
     listeners = [Listener(reader, chance.choice(["live", "oldest"])) for reader in readers]
     restarts = chance.random() < 0.5
     length = 10
-    for _ in range(400):
+    for step in range(400):
         action = chance.random()
         segment = hub.broker.segment
         if segment is None:
@@ -610,6 +666,12 @@ def test_any_schedule_of_losses_sleeps_and_restarts_is_repaired_or_named(seed: i
             start = hub.broker.next_index
             hub.block(length, markers)
             told += [Marker(start + m.position, 1, -1, "Stimulus", "S  1") for m in markers]
+        elif action < 0.82:
+            start = hub.broker.next_index
+            marker = Marker(start + chance.randint(-30, 30), 1, -1, "Comment", f"{step}", block=start)
+            if marker.index >= hub.broker.first_available:
+                hub.publish(hub.broker.insert(marker))
+                told.append(marker)
         elif action < 0.95:
             chance.choice(listeners).listen()
         else:
@@ -621,8 +683,10 @@ def test_any_schedule_of_losses_sleeps_and_restarts_is_repaired_or_named(seed: i
             if data is not None:
                 expected = hub.expected(start, stop, data.shape[1], reader.instance)
                 np.testing.assert_array_equal(data, expected)
+            listeners[readers.index(reader)].take_note()
     if hub.broker.segment is None:
         hub.start(3)
+    hub.block(length)  # brings the markers inserted last
     for reader in readers:
         reader.asleep, reader.loss = False, 0
     hub.beat()
@@ -630,6 +694,9 @@ def test_any_schedule_of_losses_sleeps_and_restarts_is_repaired_or_named(seed: i
         before = listener.position
         listener.listen()
         assert listener.position == hub.broker.next_index, (seed, before)
+        assert listener.known <= set(listener.told)
+        inserted = [marker for _, marker in listener.told if marker.type == "Comment"]
+        assert len(inserted) == len(set(inserted))
         assert reader.instance == hub.broker.instance
         first = hub.broker.first_available
         recent = reader.markers(first, hub.broker.next_index)

@@ -175,6 +175,19 @@ def test_markers_known_but_not_yet_waited_for_when_the_hub_restarted_are_told_to
     assert known(drain(windows)) == [(8, "hub_restart"), (10, None)]
 
 
+def test_markers_of_a_hub_that_came_and_went_between_two_windows_are_told() -> None:
+    hub, reader = streaming()
+    windows = reader.windows(-0.005, 0.030, start="oldest", timeout=0)
+    hub.block(20, (mark(8),))
+    assert reader.last_sample == 20  # by a call that is not `next(windows)`
+    for index in (11, 12):
+        hub.restart(goodbye=False)
+        hub.start(2)
+        hub.block(50, (mark(index),))
+        assert reader.last_sample == 50
+    assert known(drain(windows)) == [(8, "hub_restart"), (11, "hub_restart"), (12, None)]
+
+
 def test_after_a_restart_no_marker_is_forgotten_before_it_is_told() -> None:
     hub, reader = streaming(window_rows=100)
     windows = reader.windows(-0.005, 0.030, start="oldest", timeout=0)
