@@ -394,6 +394,7 @@ class Stream:
         self._seen: Seen | None = None
         self._number: int | None = None
         self._lossy = False  # since the last segment something was overwritten
+        self._left = False  # the hub took samples with it; the markers known by then follow
         self._opened = 0.0
         self._latest = 0.0
         self._away = 0.0
@@ -432,7 +433,8 @@ class Stream:
                 self._convict(entry, f"instance {self._instance} was left and never killed")
             self._judge_markers()
             self._next = self._first = 0
-        self._instance, self._number, self._lossy = entry["instance"], None, False
+        self._instance, self._number = entry["instance"], None
+        self._lossy = self._left = False
 
     def _step(self, entry: Entry) -> None:
         if entry["start"] != self._next:
@@ -475,7 +477,7 @@ class Stream:
             return
         if entry["reason"] == "hub_restart":  # what a hub took with it
             self._step(entry)
-            self._lossy = True  # markers known by then are told behind it
+            self._left = True
             if self._instance not in self._checker.killed:
                 self._convict(entry, "a restart of a hub that was never killed")
             return
@@ -510,6 +512,10 @@ class Stream:
         if seen is None:
             self._convict(entry, "samples outside segments")
             return
+        if self._left and not rows:
+            for marker in entry["markers"]:
+                self._late_marker(entry, marker)
+            return
         samples = np.frombuffer(raw, np.float32).reshape(rows, channels)
         part, acquisition = seen.part, seen.acquisition
         if part is None:
@@ -534,6 +540,17 @@ class Stream:
         self._rows.append((start, stop, seen))
         for marker in entry["markers"]:
             self._marker(entry, seen, part, marker)
+
+    def _late_marker(self, entry: Entry, marker: list[Any]) -> None:
+        """One of the samples a hub took with it, among them segments this stream had not begun."""
+        segments = self._checker.segments.items()
+        owner = self._checker.markers.get(marker[4], (None, 0, []))[0]
+        for key, seen in segments:
+            if key.instance == self._instance and seen.part is owner and owner is not None:
+                self._lossy = True  # it comes with another block than its own
+                self._marker(entry, seen, owner, marker)
+                return
+        self._convict(entry, f"marker {marker[4]} of no segment that any witness saw")
 
     def _marker(self, entry: Entry, seen: Seen, part: Part, marker: list[Any]) -> None:
         description, block = marker[4:6]
