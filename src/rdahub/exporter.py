@@ -7,7 +7,6 @@ metrics (`metrics`).
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from typing import Any
 
@@ -15,7 +14,6 @@ from rdahub.companion import Companion
 from rdahub.config import ServeSettings, listen_address
 from rdahub.endpoints import BindError, UnsafeEndpoint, is_local
 from rdahub_client.address import from_here
-from rdahub_client.errors import RdaHubError
 
 __all__ = ["exporter"]
 
@@ -35,7 +33,7 @@ def exporter(settings: ServeSettings, hub: dict[str, Any]) -> Companion:
     Raises
     ------
     RdaHubError
-        prometheus-client is not installed, or the process does not start.
+        The process does not start.
     UnsafeEndpoint, BindError
         The address may not, or cannot, be listened on.
     """
@@ -45,8 +43,6 @@ def exporter(settings: ServeSettings, hub: dict[str, Any]) -> Companion:
             f"--metrics {text} is open to the network and unencrypted; "
             "listen on 127.0.0.1, or say --insecure if everyone on that network may read the hub's state"
         )
-    if importlib.util.find_spec("prometheus_client") is None:
-        raise RdaHubError("--metrics needs prometheus-client: pip install 'rdahub[metrics]'")
     host, port = listen_address(text)
     order = {**hub, "query": from_here(hub["query"]), "host": host, "port": port}
     process = Companion("rdahub.metrics_server", "the endpoint for metrics", order)

@@ -435,7 +435,7 @@ class AsyncClient:
         try:
             return (await self._ask(InfoRequest(), deadline_of(timeout), timeout)).info()
         except (NotStreaming, HubLost) as error:
-            raise unreachable(error, self.address) from error
+            raise await asyncio.to_thread(unreachable, error, self.address) from error
 
     async def _readable(self, descriptors: list[int], until: float) -> None:
         """Until one of these can be read, the time has come, or they are about to be closed."""

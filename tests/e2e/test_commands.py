@@ -113,6 +113,7 @@ def filled(stack: ExitStack, n: int, *flags: str, history: str = "600s") -> Hub:
         (["serve", "--recorder", "x", "--config", "/absent.toml"], "/absent.toml"),
         (["sim", "--port", "x"], "--port"),
         (["sim", "--vhdr", "/absent.vhdr"], "/absent.vhdr"),
+        (["sim", "--port=0", "--dump", __file__], f"{__file__}: it is no captured stream"),
         (["dump", "--last", "1s"], "--output"),
         (["dump", "-o", "x.npy"], "--last"),
         (["status", "udp://x"], "--hub"),
@@ -194,6 +195,12 @@ def test_a_hub_without_recorder_stays_up_and_says_so(stack: ExitStack, silent: s
 )
 def test_no_hub_is_exit_code_2(command: list[str], silent: str) -> None:
     assert silent in refused(*command, silent, "--timeout=200ms", code=2)
+
+
+@pytest.mark.parametrize("command", [["status"], ["dump", "--last=1s", "-o=x.npy"]], ids=" ".join)
+def test_a_name_that_nobody_has_is_said(command: list[str]) -> None:
+    said = refused(*command, "no-hub.invalid:51245", "--timeout=200ms", code=2)
+    assert "no hub answers at tcp://no-hub.invalid:51245: the name no-hub.invalid is not known" in said
 
 
 # --- how they end ----------------------------------------------------------------------------------------
@@ -473,7 +480,7 @@ def test_dump_does_not_join_segments(stack: ExitStack, tmp_path: Path) -> None:
     assert not out.exists()
     done(*command, "--start=0", "--stop=20")
     first = np.load(out)
-    done(*command, "--start=20", "--stop=40")
+    done(*command, "--start=20", "--stop=40", "--overwrite")
     assert first.shape == (20, 2)
     assert bits(np.load(out)) == bits(first)
 
@@ -527,13 +534,49 @@ def test_dump_tells_how_far_it_is_if_it_takes_long(
     assert capsys.readouterr().err == "20 %\n60 %\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [("x.npy", "x.npy"), ("x.npz", "x.npz"), ("x.fif", "x.fif"), ("x.edf", "x.edf")]
+    + [("x.vhdr", f"x.{suffix}") for suffix in ("vhdr", "eeg", "vmrk")],
+)
+def test_dump_refuses_to_replace_a_file(name: str, there: str, tmp_path: Path, silent: str) -> None:
+    (tmp_path / there).write_bytes(b"before")
+    said = refused("dump", silent, "--last=1s", "-o", str(tmp_path / name), code=2)  # no hub was asked
+    assert f"{tmp_path / there} is there already" in said
+    assert "--overwrite" in said
+    assert (tmp_path / there).read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+    assert "no hub" in refused(
+        "dump", silent, "--last=1s", "--overwrite", "--timeout=200ms", "-o", str(tmp_path / name), code=2
+    )
+
+
+def test_dump_does_not_replace_what_came_meanwhile(
+    stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, _: object) -> None:
+        path.write_bytes(b"a")
+        path.with_name("x-1.fif").write_bytes(b"b")  # as MNE parts a long one
+
+    server = filled(stack, 1000, "--seconds=1", "--channels=2")
+    monkeypatch.setitem(dump._WRITERS, ".fif", write)
+    (tmp_path / "x-1.fif").write_bytes(b"before")
+    flags = [server.query, "--last=1s", f"--output={tmp_path / 'x.fif'}"]
+    with pytest.raises(OSError, match=r"x-1\.fif is there by now"):
+        dump.run(load(DumpSettings, flags, "rdahub dump"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"x-1.fif": b"before"}
+    assert dump.run(load(DumpSettings, [*flags, "--overwrite"], "rdahub dump")) == 0
+    assert (tmp_path / "x-1.fif").read_bytes() == b"b"
+
+
 def test_dump_replaces_a_file_only_when_it_is_whole(stack: ExitStack, tmp_path: Path) -> None:
     server = filled(stack, 1000, "--seconds=1", "--channels=2")
     out = tmp_path / "x.npy"
     out.write_bytes(b"before")
-    refused("dump", server.query, "--start=0", "--stop=2000", "-o", str(out), code=1)
+    command = ("dump", server.query, "--overwrite", "-o", str(out))
+    refused(*command, "--start=0", "--stop=2000", code=1)
     assert out.read_bytes() == b"before"
-    done("dump", server.query, "--start=0", "--stop=1000", "-o", str(out))
+    done(*command, "--start=0", "--stop=1000")
     assert np.load(out).shape == (1000, 2)
 
 

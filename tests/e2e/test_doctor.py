@@ -19,6 +19,8 @@ from rdahub import rda
 from rdahub.checks import machine, stream
 from rdahub.checks.findings import Finding
 from rdahub.checks.hub import look as look_at_hub
+from rdahub.commands import doctor as doctor_command
+from rdahub.config import DoctorSettings, load
 from rdahub.rings import History
 from rdahub_client import Client
 
@@ -43,9 +45,9 @@ def doctor(*arguments: str, hub: str = NO_HUB) -> Told:
         assert command.stderr == ""
         lines = command.stdout.splitlines()
         for line in lines:
-            assert re.match(r"(ok      |warning |wrong   ) \S", line), line
-            assert line.startswith("ok ") or ". Do: " in line, f"not said what to do: {line}"
-        assert code == (0 if all(line.startswith("ok ") for line in lines) else 1), lines
+            assert re.match(r"(ok      |note    |warning |wrong   ) \S", line), line
+            assert line.startswith(("ok ", "note ")) or ". Do: " in line, f"not said what to do: {line}"
+        assert code == (0 if all(line.startswith(("ok ", "note ")) for line in lines) else 1), lines
         return Told(code, lines)
     finally:
         command.close()
@@ -273,7 +275,9 @@ def test_a_step_of_the_clock_is_seen_and_its_slewing_not(monkeypatch: pytest.Mon
     monkeypatch.setattr(machine, "time", time)
     clock = machine.Clock()
     time.now, time.wall = time.now + 5 * 10**9, time.wall + 5 * 10**9 + 2_500_000  # 500 ppm
-    assert clock.judge().level == "ok"
+    finding = clock.judge()
+    assert finding.level == "ok"
+    assert "did not jump in the 5.0 s it was watched" in finding.text
     time.wall -= 10**9
     finding = clock.judge()
     assert finding.level == "warning"
@@ -310,4 +314,15 @@ def test_a_hub_that_should_run_and_does_not_is_wrong() -> None:
         told = doctor("--timeout=500ms", hub=address)
     assert "something listens" in told.about("hub")
     status, findings = look_at_hub(NO_HUB, 1, None, wanted=False)
-    assert (status, levels(findings)) == (None, {"hub": "ok"})
+    assert (status, levels(findings)) == (None, {"hub": "note"})
+
+
+def test_what_was_not_there_to_be_looked_at_reads_like_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = load(DoctorSettings, [], "rdahub doctor")
+    settings.hub = NO_HUB
+    settings.model_fields_set.discard("hub")  # as if it were the default, where a hub may run
+    assert doctor_command.run(settings) == 0
+    told = Told(0, capsys.readouterr().out.splitlines())
+    assert told.about("hub") == f"note     hub        nothing listens at {NO_HUB}, so no hub was looked at"
+    assert told.about("clock").startswith("note ")
+    assert "not watched for jumps" in told.about("clock")

@@ -348,7 +348,7 @@ def test_mistakes_are_one_line() -> None:
 def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None:
     hide = "import sys; sys.modules['prometheus_client'] = None\n"
     (tmp_path / "sitecustomize.py").write_text(hide)
-    said = refused(*ANY_PORT, code=1, path=str(tmp_path))
+    said = refused(*ANY_PORT, code=2, path=str(tmp_path))
     assert "pip install 'rdahub[metrics]'" in said
     with simulator() as sim:  # and nobody else misses it
         server = Child("serve", "--recorder", sim.rda, "--query=tcp://127.0.0.1:0", "--name", unique_name(),

@@ -27,10 +27,10 @@ from processes import PATIENCE, Child, Hub, hub, simulator
 from rdahub import brainvision, rda
 from rdahub.commands import dump
 from rdahub.commands import record as record_command
-from rdahub.config import RecordSettings, load
+from rdahub.config import RecordSettings, SettingError, load
 from rdahub.recording import export, folder, text
 from rdahub.simulator import Synthetic
-from rdahub_client import Block, Client, HubRestarted, RdaHubError, SegmentStart
+from rdahub_client import Block, Client, HubRestarted, SegmentStart
 from rdahub_client.records import Float32
 from scripted import ScriptedRecorder, values
 
@@ -264,6 +264,90 @@ def test_a_segment_of_the_past_has_its_own_date(
     first = mne.io.read_raw_brainvision(path, verbose="error")
     assert first.n_times == 20
     assert abs((first.info["meas_date"] - began).total_seconds()) < PATIENCE
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["no more comes", "the Recorder goes on"])
+def test_a_marker_inserted_on_the_sample_after_the_last_is_no_marker_behind_the_data(
+    stack: ExitStack, out: Path, recorder: ScriptedRecorder, goes_on: bool
+) -> None:
+    server = stack.enter_context(hub(recorder.address))
+    recorder.start()
+    recorder.blocks(2)
+    child = record(stack, server, out, "--start=oldest")
+    ready = Path(child.wait_for(r"ready file=(\S+)")[1])
+    client = joined(stack, server)
+    assert client.wait(39, 40, timeout=PATIENCE) is not None
+    assert client.insert_marker("too late").index == 40
+    recorder.stop()
+    until(lambda: "segment 0 ended: stop" in ready.with_suffix(".vmrk").read_text(), "the end")
+    child.wait_for("a marker after the last sample is a comment .*: Comment,too late,41,", "stderr")
+    if goes_on:
+        recorder.start()
+        recorder.blocks(1)
+        until(lambda: rows_on_disk(out, 2) == 60, "60 rows")
+    ends_well(child)
+    assert "; rdahub: after the last sample: Comment,too late,41," in ready.with_suffix(".vmrk").read_text()
+    found = {
+        first_index(path): [m.position for m in brainvision.read(path).markers if m.type == "Comment"]
+        for path in headers(out)
+    }
+    assert found == ({0: [], 40: [0]} if goes_on else {0: []})
+    for path in headers(out):
+        assert mne.io.read_raw_brainvision(path, verbose="warning").n_times > 0  # warnings are errors
+    part = out / "part.vhdr"
+    dumped = Child("dump", server.query, "--start=0", "--stop=40", "-o", str(part))
+    stack.callback(dumped.close)
+    assert dumped.finish() == 0, dumped.stderr
+    assert brainvision.read(part).markers == ()
+
+
+def test_it_ends_by_itself_after_so_many_samples(
+    stack: ExitStack, out: Path, recorder: ScriptedRecorder
+) -> None:
+    server = stack.enter_context(hub(recorder.address))
+    recorder.start(rate=250.0)
+    recorder.blocks(2)
+    recorder.counter += 1  # a block that the Recorder dropped: a gap of 20 samples
+    recorder.index += 20
+    recorder.block(20, (rda.BlockMarker(4, 1, -1, "A", "in"), rda.BlockMarker(6, 1, -1, "A", "out")))
+    child = record(stack, server, out, "--start=oldest", "--duration=260ms")  # 65 samples
+    assert child.finish() == 0, child.stderr
+    assert "rdahub record: saved 45 samples and 20 missing, 2 markers, 1 file set" in child.stderr
+    (path,) = headers(out)
+    samples = samples_of(path)
+    assert bits(samples[:40]) == bits(values(0, 40, 2))
+    assert np.isnan(samples[40:60]).all()
+    assert bits(samples[60:]) == bits(values(60, 65, 2))
+    assert [m.description for m in brainvision.read(path).markers if m.type == "A"] == ["in"]
+
+    again = record(stack, server, out, "--duration=0.04s")  # goes on amid a block
+    again.wait_for("going on at index 65", "stderr")
+    assert again.finish() == 0, again.stderr
+    assert "rdahub record: saved 10 samples, 0 markers, 1 file set" in again.stderr
+    samples = samples_of(path)
+    assert bits(samples[60:]) == bits(values(60, 75, 2))
+    marks = [(m.description, m.position) for m in brainvision.read(path).markers if m.type == "A"]
+    assert marks == [("in", 64), ("out", 66)]
+
+
+def test_the_duration_goes_on_over_files_and_segments(
+    stack: ExitStack, out: Path, recorder: ScriptedRecorder
+) -> None:
+    server = stack.enter_context(hub(recorder.address))
+    recorder.start(rate=500.0)
+    recorder.blocks(2)
+    child = record(stack, server, out, "--start=oldest", "--duration=100ms", "--rotate=60ms")  # 50, by 30
+    child.wait_for("ready file=")
+    until(lambda: rows_on_disk(out, 2) == 40, "40 rows")
+    recorder.stop()
+    recorder.start(rate=1000.0)
+    recorder.block(5)
+    until(lambda: rows_on_disk(out, 2) == 45, "5 more")
+    assert child.process.poll() is None
+    recorder.blocks(1)
+    assert child.finish() == 0, child.stderr
+    found = [(first_index(path), len(samples_of(path))) for path in headers(out)]
+    assert found == [(0, 30), (30, 10), (40, 10)]
 
 
 # --- ended, killed, gone on ------------------------------------------------------------------------------
@@ -571,6 +655,7 @@ def test_a_full_disk_is_a_clear_end_and_can_be_gone_on_from(
         (["-o", "x", "--start=soon"], "--start"),
         (["-o", "x", "--rotate=often"], "--rotate"),
         (["-o", "x", "--rotate=0"], "--rotate"),
+        (["-o", "x", "--duration=0"], "--duration"),
         (["-o", "x", "--name=a/b"], "--name"),
         (["-o", "x", "127.0.0.1:1", "--timeout=100ms"], "no hub answers"),
     ],
@@ -654,5 +739,5 @@ def test_missing_samples_are_said_in_an_edf(stack: ExitStack, tmp_path: Path) ->
 @pytest.mark.parametrize(("suffix", "extra"), [(".fif", "mne"), (".edf", "edf")])
 def test_what_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch, suffix: str, extra: str) -> None:
     monkeypatch.setattr(export, "find_spec", lambda name: None)
-    with pytest.raises(RdaHubError, match=rf"pip install 'rdahub\[{extra}\]'"):
+    with pytest.raises(SettingError, match=rf"pip install 'rdahub\[{extra}\]'"):
         export.require(suffix)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -13,8 +13,9 @@ import pytest
 from rdahub.brainvision import RecordingError
 from rdahub.cli import main
 from rdahub.commands import status
-from rdahub.config import COMMANDS, SettingError
+from rdahub.config import COMMANDS, SettingError, serving
 from rdahub.endpoints import BindError
+from rdahub.recording import export
 from rdahub_client import HubLost, HubUnreachable, Overwritten
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -143,17 +144,41 @@ def test_a_live_view_without_rich_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "pip install 'rdahub[terminal]'" in err
 
 
-def test_a_brainvision_file_without_pybv_says_what_to_install(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+NO_HUB = "127.0.0.1:1"  # what is missing is found before a hub is
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("pybv", ["dump", NO_HUB, "--last=1s", "-o=absent/x.vhdr"], "brainvision"),
+        ("mne", ["dump", NO_HUB, "--last=1s", "-o=absent/x.fif"], "mne"),
+        ("edfio", ["dump", NO_HUB, "--last=1s", "-o=absent/x.edf"], "edf"),
+        ("starlette", ["view", NO_HUB], "view"),
+        ("pylsl", ["lsl", NO_HUB], "lsl"),
+        ("zeroconf", ["serve", "--recorder=x", "--announce"], "zeroconf"),
+        ("prometheus_client", ["serve", "--recorder=x", "--metrics=127.0.0.1:0"], "metrics"),
+    ],
+)
+def test_what_is_not_installed_is_one_line_and_exit_code_2(
+    missing: str,
+    arguments: list[str],
+    extra: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pybv", None)
-    assert main(["dump", "--last", "1s", "-o", "x.vhdr"]) == 1
+    find_spec = importlib.util.find_spec
+    without = lambda name, package=None: None if name == missing else find_spec(name, package)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    for module in (export, serving):  # they have it by name
+        monkeypatch.setattr(module, "find_spec", without)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main(arguments) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "pip install 'rdahub[brainvision]'" in err
+    assert f"pip install 'rdahub[{extra}]'" in err

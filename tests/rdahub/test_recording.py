@@ -305,6 +305,60 @@ def test_a_marker_on_a_sample_of_the_segment_before_is_in_its_files(tmp_path: Pa
     assert [read(path)[2] for path in headers(tmp_path)] == [[stimulus(1005)], [stimulus(1012)]]
 
 
+AHEAD = "\n; rdahub: after the last sample: Stimulus,S  1,11,1,0\n"
+
+
+def test_a_marker_on_the_sample_after_the_last_is_a_comment(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, block(1000, 1010, stimulus(1009), stimulus(1010)), ended(SEGMENT, 1010)).end()
+    assert read(only(tmp_path))[2] == [stimulus(1009)]
+    written = only(tmp_path).with_suffix(".vmrk").read_text()
+    assert AHEAD in written
+    assert "segment 3 ended: stop" in written
+    assert "a marker after the last sample is a comment" in caplog.text
+    raw = mne.io.read_raw_brainvision(only(tmp_path), preload=True)  # whose warnings are errors
+    assert list(raw.annotations.onset) == [9 / 250]
+
+
+def test_a_marker_on_the_sample_after_the_last_is_in_the_files_that_have_it(tmp_path: Path) -> None:
+    ahead = (stimulus(1010), stimulus(1010), stimulus(1013, "further"))
+    writer = write(tmp_path, block(1000, 1010, *ahead), ended(SEGMENT, 1010), SegmentStart(NEXT))
+    writer.take(block(1010, 1020), "instance")
+    writer.end()
+    assert [read(path)[2] for path in headers(tmp_path)] == [[], [*ahead]]
+    other = tmp_path / "restarted"
+    other.mkdir()
+    writer = write(other, block(1000, 1010, *ahead), ended(SEGMENT, 1010))
+    writer.take(SegmentStart(replace(NEXT, number=0)), "another")  # the same indices, other samples
+    writer.take(block(1010, 1020), "another")
+    writer.end()
+    assert [read(path)[2] for path in headers(other)] == [[], []]
+
+
+@pytest.mark.parametrize("first", ["ended", "killed", "killed when it went on"])
+def test_a_recording_that_is_gone_on_with_has_its_markers_ahead_back(tmp_path: Path, first: str) -> None:
+    twice = (stimulus(1010), stimulus(1010))
+    writer = write(tmp_path, block(1000, 1010, *twice))
+    told = [replace(each, block=1000) for each in twice]
+    if first == "killed":
+        writer.close()
+    else:
+        writer.end()
+        assert read(only(tmp_path))[2] == []
+        assert (only(tmp_path).with_suffix(".vmrk").read_text() + AHEAD[1:]).count(AHEAD[1:]) == 3
+    if first == "killed when it went on":
+        FileSet.reopen(only(tmp_path), 1000, 2, told).close()
+    writer = sequence(tmp_path)
+    writer.resume("instance", folder.find(tmp_path, "lab", "instance"), told)
+    writer.take(SegmentStart(SEGMENT), "instance")
+    writer.take(Block(1010, 1010, rows(0, 0), tuple(told)), "instance")
+    writer.take(block(1010, 1020), "instance")
+    writer.end()
+    assert read(only(tmp_path))[2] == [*twice]
+    assert "after the last sample" not in only(tmp_path).with_suffix(".vmrk").read_text()
+
+
 def test_files_that_somebody_moved_away_are_not_missed(tmp_path: Path) -> None:
     writer = write(tmp_path, block(1000, 1010), ended(SEGMENT, 1010), SegmentStart(NEXT))
     for path in tmp_path.iterdir():

@@ -700,6 +700,8 @@ def test_run_replays_a_capture(tmp_path: Path) -> None:
         ({"vhdr": "gone.vhdr"}, "gone.vhdr: cannot read"),
         ({"dump": "gone.rda"}, "gone.rda: cannot read"),
         ({"dump": "empty.rda"}, "empty.rda: the captured stream is empty"),
+        ({"dump": "text.rda"}, "text.rda: it is no captured stream"),
+        ({"dump": "short.rda"}, "short.rda: it is no captured stream"),
     ],
 )
 def test_settings_that_do_not_go_together(
@@ -707,5 +709,7 @@ def test_settings_that_do_not_go_together(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.rda").touch()
+    (tmp_path / "text.rda").write_text("Brain Vision Data Exchange Header File")
+    (tmp_path / "short.rda").write_bytes(START[:15])
     with pytest.raises(ValueError, match=says):
         asyncio.run(run(ready=lambda *_: None, port=0, **settings))  # type: ignore[arg-type]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["OK", "WARNING", "WRONG", "Finding", "Level"]
+__all__ = ["NOTE", "OK", "WARNING", "WRONG", "Finding", "Level"]
 
-Level: TypeAlias = Literal["ok", "warning", "wrong"]
+Level: TypeAlias = Literal["ok", "note", "warning", "wrong"]
 OK: Final = "ok"
+NOTE: Final = "note"
+"""Nothing is known to be wrong, but it was not there to be looked at."""
 WARNING: Final = "warning"
 WRONG: Final = "wrong"
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rdahub.checks.findings import OK, WARNING, WRONG, Finding
+from rdahub.checks.findings import NOTE, OK, WARNING, WRONG, Finding
 from rdahub.commands.status import fetch
 from rdahub_client.address import query_endpoint
 from rdahub_client.errors import AuthError, HubUnreachable
@@ -52,7 +52,7 @@ def _absent(address: str, timeout: float, *, wanted: bool) -> Finding:
         return Finding(
             WRONG, "hub", f"no hub at {address}", "start it (rdahub serve), or see address and firewall"
         )
-    return Finding(OK, "hub", f"none runs at {address}")
+    return Finding(NOTE, "hub", f"nothing listens at {address}, so no hub was looked at")
 
 
 def _is_silent(address: str, timeout: float) -> bool:

@@ -17,13 +17,14 @@ from typing import Final
 import zmq
 
 from rdahub import memory_watch
-from rdahub.checks.findings import OK, WARNING, WRONG, Finding
+from rdahub.checks.findings import NOTE, OK, WARNING, WRONG, Finding
 from rdahub.rings import History
 from rdahub_client.memory import MIRRORS
 
 __all__ = ["Clock", "memory", "versions"]
 
 _USUAL: Final = (64, 1000.0)  # channels and Hz that are supposed where the Recorder's are not known
+_LEAST: Final = 0.5  # s to watch the clocks before anything can be said of them
 _STEP: Final = 0.02  # s between the two clocks: a clock that is only slewed stays far below in some seconds
 
 
@@ -113,8 +114,10 @@ class Clock:
         steps = [(b - a) * 1e-9 for a, b in itertools.pairwise(apart)]
         step = max(steps, key=abs)
         seconds = (self._looks[-1][0] - self._looks[0][0]) * 1e-9
+        if abs(step) <= _STEP and seconds < _LEAST:
+            return Finding(NOTE, "clock", "not watched for jumps; it is while a Recorder is looked at")
         if abs(step) <= _STEP:
-            return Finding(OK, "clock", f"no step of the wall clock in {seconds:.1f} s")
+            return Finding(OK, "clock", f"the wall clock did not jump in the {seconds:.1f} s it was watched")
         return Finding(
             WARNING, "clock", f"the wall clock jumped by {step:+.3f} s (indices are not touched by it, "
             "wall times of blocks are)",

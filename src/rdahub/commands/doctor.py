@@ -1,7 +1,7 @@
 """``rdahub doctor``: what is wrong between Recorder and readers, in lines that say what to do.
 
-Rule: each line is a finding (`ok`, `warning`, `wrong`); exit code 0 if all are ok, 1 otherwise. It changes
-nothing, and what it cannot find out it does not claim.
+Rule: each line is a finding (`ok`, `note`, `warning`, `wrong`); exit code 1 if any is a warning or wrong, 0
+otherwise. It changes nothing, and what it cannot find out it does not claim.
 Not here: the looks themselves (`rdahub.checks`).
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rdahub.checks import hub, machine, stream
-from rdahub.checks.findings import OK, Finding
+from rdahub.checks.findings import NOTE, OK, Finding
 from rdahub.checks.reach import reach
 from rdahub.config import DoctorSettings, recorder_address
 from rdahub.rings import History
@@ -21,7 +21,7 @@ def run(settings: DoctorSettings) -> int:
     well = True
     for finding in _findings(settings):
         print(finding, flush=True)
-        well = well and finding.level == OK
+        well = well and finding.level in {OK, NOTE}
     return 0 if well else 1
 
 

@@ -22,7 +22,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from rdahub.config import DumpSettings
+from rdahub.config import DumpSettings, SettingError
 from rdahub.recording import export, text
 from rdahub_client import Client, Gap, HubRestarted, Marker, RdaHubError, Segment, SegmentChanged
 from rdahub_client.reader import Archive
@@ -53,7 +53,7 @@ def run(settings: DumpSettings) -> int:
                 client.start_streaming(settings.timeout)
             source = client if settings.instance is None else client.archive(settings.instance)
             chosen = _choose(source, settings)
-            with _folder_beside(output) as folder:
+            with _folder_beside(output, overwrite=settings.overwrite) as folder:
                 write(folder / output.name, chosen)
     except KeyboardInterrupt:
         print("rdahub dump: interrupted; nothing is saved", file=sys.stderr)
@@ -159,14 +159,18 @@ def _read(client: Client | Archive, start: int, stop: int, asked: tuple[int, int
 
 
 @contextmanager
-def _folder_beside(output: Path) -> Iterator[Path]:
+def _folder_beside(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder whose files take their place beside `output` at the end, a header after what it names."""
     try:
         if output.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
             yield Path(name)
-            for path in sorted(Path(name).iterdir(), key=lambda path: path.suffix == ".vhdr"):
+            paths = sorted(Path(name).iterdir(), key=lambda path: path.suffix == ".vhdr")
+            for path in paths:  # the settings looked too, but not at the parts of a long .fif
+                if not overwrite and (output.parent / path.name).exists():
+                    raise FileExistsError(errno.EEXIST, f"{path.name} is there by now; say --overwrite")
+            for path in paths:
                 path.replace(output.parent / path.name)
     except OSError as error:
         if isinstance(error, RdaHubError):  # some are OSErrors too
@@ -222,7 +226,7 @@ def _pybv() -> Any:
     try:
         import pybv  # noqa: PLC0415 - an extra
     except ImportError:
-        raise RdaHubError(".vhdr files need pybv: pip install 'rdahub[brainvision]'") from None
+        raise SettingError(".vhdr files need pybv: pip install 'rdahub[brainvision]'") from None
     return pybv
 
 

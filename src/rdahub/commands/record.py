@@ -43,7 +43,7 @@ _log = logging.getLogger("rdahub.record")
 
 
 def run(settings: RecordSettings) -> int:
-    """Record until told to end. 0: all that came is on disk."""
+    """Record until told to end, or for so long. 0: all that came is on disk."""
     with (
         _Ending() as ending,
         Client(_WINDOW, curve_key=settings.curve_key, server_key=settings.server_key) as client,
@@ -115,6 +115,7 @@ class _Recorder:
             limit=lambda segment: settings.limit(segment.sfreq, segment.n_channels),
             instant_of=self._instant_of,
             opened=self._announce,
+            most=lambda segment: settings.most(segment.sfreq),
         )
         self._seen = (0, datetime.fromtimestamp(0, UTC))
         self._state = ""
@@ -147,10 +148,10 @@ class _Recorder:
         return info.next_index if instance == info.instance else 0
 
     def record(self, stream: Iterator[Event], ending: _Ending) -> None:
-        """Write until a KeyboardInterrupt, or an error that says how far it got."""
+        """Write as much as is wanted, or until a KeyboardInterrupt or an error that says how far it got."""
         now = monotonic()
         sync_at, say_at = now + _TICK, now + _PROGRESS
-        while True:
+        while not self._sequence.full:
             try:
                 event = next(stream)
                 self._refused_since = None
@@ -182,7 +183,7 @@ class _Recorder:
         so_far = self._so_far()
         with self._failures():
             self._sequence.end()
-        print(f"rdahub record: {so_far}", file=sys.stderr)
+        print(f"rdahub record: {so_far}\n", end="", file=sys.stderr)  # at once: log lines come beside it
 
     # --- what users are told -------------------------------------------------------------------------
 

@@ -10,9 +10,10 @@ import zmq
 
 from rdahub.config import StatusSettings
 from rdahub_client.address import query_endpoint
-from rdahub_client.errors import AuthError, HubLost, HubUnreachable
+from rdahub_client.errors import AuthError, HubLost
 from rdahub_client.keys import ClientKeys
 from rdahub_client.query import QuerySocket, end_context
+from rdahub_client.reader import unreachable
 from rdahub_client.wire import StatsRequest
 
 
@@ -41,9 +42,7 @@ def fetch(hub: str, timeout: float, keys: ClientKeys | None = None) -> dict[str,
     except AuthError:
         raise
     except HubLost as error:
-        raise HubUnreachable(
-            f"no hub answers at {hub}; is it running, and is this its query address?"
-        ) from error
+        raise unreachable(error, query.endpoint) from error
     finally:
         query.close()
         end_context(context)

@@ -11,10 +11,9 @@ import logging
 import socket
 from typing import Final
 
-from rdahub.config import ViewSettings, listen_address
+from rdahub.config import SettingError, ViewSettings, listen_address
 from rdahub.endpoints import BindError
 from rdahub.viewer.access import read_token
-from rdahub_client import RdaHubError
 
 _NEEDED: Final = ("starlette", "uvicorn", "websockets")
 _GOODBYE: Final = 1  # s that browsers are given when it ends
@@ -24,7 +23,7 @@ def run(settings: ViewSettings) -> int:
     """Serve the page until Ctrl-C or SIGTERM; one line on stdout tells its address."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise RdaHubError(f"the viewer needs {', '.join(missing)}: pip install 'rdahub[view]'")
+        raise SettingError(f"the viewer needs {', '.join(missing)}: pip install 'rdahub[view]'")
     import uvicorn  # noqa: PLC0415 - an extra
 
     from rdahub.viewer.feed import Feed  # noqa: PLC0415

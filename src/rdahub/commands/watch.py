@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rdahub.commands.status import fetch
-from rdahub.config import WatchSettings
-from rdahub_client import AuthError, Client, HubUnreachable, Marker, RdaHubError, StartTimeout
+from rdahub.config import SettingError, WatchSettings
+from rdahub_client import AuthError, Client, HubUnreachable, Marker, StartTimeout
 from rdahub_client.keys import client_keys
 from rdahub_client.records import Float32
 
@@ -72,7 +72,7 @@ def watch(
 def check_terminal() -> None:
     """See that rich is there if it will be needed."""
     if sys.stdout.isatty() and importlib.util.find_spec("rich") is None:
-        raise RdaHubError("the live view needs rich: pip install 'rdahub[terminal]'")
+        raise SettingError("the live view needs rich: pip install 'rdahub[terminal]'")
 
 
 def _print(hub: _Hub, end: float) -> None:

@@ -71,6 +71,7 @@ _PLACEHOLDERS: Final = {
     "history": "DURATION",
     "seconds": "DURATION",
     "timeout": "DURATION",
+    "duration": "DURATION",
     "last": "DURATION",
     "history_bytes": "SIZE",
     "name": "NAME",

@@ -5,6 +5,7 @@ Rule: as in `models`. Not here: what serves (`serving`).
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -119,6 +120,7 @@ class DumpSettings(HubSettings):
         None, description="id of an earlier instance, from a hub with --archive; the present one by default"
     )
     output: Path = Field(description="file to write: .npy, .npz, .vhdr, .fif or .edf")
+    overwrite: bool = Field(False, description="replace what has this name already")
 
     @model_validator(mode="after")
     def _check_range(self) -> DumpSettings:
@@ -129,6 +131,14 @@ class DumpSettings(HubSettings):
             raise ValueError(f"--stop {self.stop} must lie after --start {self.start}")
         if self.output.suffix not in {".npy", ".npz", ".vhdr", ".fif", ".edf"}:
             raise ValueError(f"--output {self.output}: the name must end in .npy, .npz, .vhdr, .fif or .edf")
+        return self
+
+    @model_validator(mode="after")
+    def _check_output(self) -> DumpSettings:
+        suffixes = (".vhdr", ".eeg", ".vmrk") if self.output.suffix == ".vhdr" else (self.output.suffix,)
+        for path in map(self.output.with_suffix, suffixes):
+            if not self.overwrite and os.path.lexists(path) and not path.is_dir():
+                raise ValueError(f"--output: {path} is there already; take another name, or --overwrite")
         return self
 
 
@@ -160,6 +170,10 @@ class RecordSettings(HubSettings):
     rotate: str | None = Field(
         None, description="begin new files after so much, e.g. 1h or 1GiB", examples=["{DURATION,SIZE}"]
     )
+    duration: Seconds | None = Field(
+        None,
+        description="end when so much EEG is written, missing samples included; endless if not given",
+    )
     name: str | None = Field(None, description="what the files' names begin with; by default the hub's name")
 
     @field_validator("output")
@@ -189,6 +203,10 @@ class RecordSettings(HubSettings):
         if value is not None and not re.fullmatch(r"[\w-][\w.-]{0,63}", value):
             raise ValueError("a name is 1 to 64 letters, digits, '-', '_' and '.'")
         return value
+
+    def most(self, sfreq: float) -> int | None:
+        """Samples to record, at least 1; None without an end."""
+        return None if self.duration is None else max(1, round(self.duration * sfreq))
 
     def limit(self, sfreq: float, n_channels: int) -> int | None:
         """Samples in one set of files, at least 1; None without a limit."""

@@ -113,6 +113,8 @@ class ServeSettings(CommonSettings):
             raise ValueError("--announce: only a hub at a tcp:// --query can be announced")
         if self.announce and find_spec("zeroconf") is None:
             raise ValueError("--announce needs zeroconf: pip install 'rdahub[zeroconf]'")
+        if self.metrics and find_spec("prometheus_client") is None:
+            raise ValueError("--metrics needs prometheus-client: pip install 'rdahub[metrics]'")
         return self
 
     def publish_endpoint(self) -> str:

@@ -14,7 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from rdahub_client import Client, RdaHubError
+from rdahub.config import SettingError
+from rdahub_client import Client
 from rdahub_client.reader import Archive
 
 __all__ = ["NEEDS", "require", "write_edf", "write_fif"]
@@ -27,7 +28,7 @@ def require(suffix: str) -> None:
     """See that what writes such a file is there."""
     module, extra = NEEDS[suffix]
     if find_spec("mne") is None or find_spec(module) is None:
-        raise RdaHubError(f"{suffix} files need {module}: pip install 'rdahub[{extra}]'")
+        raise SettingError(f"{suffix} files need {module}: pip install 'rdahub[{extra}]'")
 
 
 def write_fif(path: Path, client: Client | Archive, start: int, stop: int) -> str:

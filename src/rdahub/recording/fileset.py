@@ -34,7 +34,9 @@ except ImportError:  # Windows: there, nothing tells that two write the same fil
 __all__ = ["FileSet", "InUse"]
 
 _ENTRY: Final = re.compile(r"^Mk\d+=(.*)$", re.MULTILINE)
-_NOTE: Final = re.compile(r"^; rdahub: .*$", re.MULTILINE)
+_NOTE: Final = re.compile(r"^; rdahub: (?!after the last sample: ).*$", re.MULTILINE)
+_AHEAD: Final = re.compile(r"^; rdahub: after the last sample: (.*)$", re.MULTILINE)
+"""An entry that `finish` found no row for: the format has no place for it."""
 
 
 class InUse(RdaHubError):
@@ -113,7 +115,7 @@ class FileSet:
 
     @classmethod
     def reopen(cls, path: Path, start: int, n_channels: int, told: Iterable[Marker] | None = None) -> FileSet:
-        """A set to go on with; a torn row or line at its end is cut off.
+        """A set to go on with; a torn row or line at its end is cut off, markers ahead of its rows are back.
 
         Parameters
         ----------
@@ -125,9 +127,12 @@ class FileSet:
         files._cut()
         lines = path.with_suffix(".vmrk").read_bytes()
         files._lines.truncate(lines.rfind(b"\n") + 1)
+        entries = files._entries()
+        ahead = Counter(_AHEAD.findall(files._text())) - Counter(entries)  # some are, if it was killed here
+        files._append(text.numbered(ahead.elements(), len(entries) + 1))
+        entries += ahead.elements()
+        files._number = len(entries) + 1
         if told is not None:
-            entries = files._entries()
-            files._number = len(entries) + 1
             files._known = Counter(map(text.without_date, entries))
             files._known -= Counter(text.entry(marker, start) for marker in told)
         return files
@@ -167,28 +172,34 @@ class FileSet:
 
     def entries_beyond(self, index: int) -> list[str]:
         """Entries that stand on or after `index`, for a set that begins there."""
-        offset = index - self.start
-        return [_moved(each, offset) for each in self._entries() if text.position_of(each) > offset]
+        return text.beyond(self._entries(), index - self.start)
 
-    def finish(self, *, carried: bool = False) -> None:
+    def finish(self, *, carried: bool = False) -> list[str]:
         """Put the markers in order, for readers that expect it, and close.
+
+        Markers beyond the last row become comments, until it is gone on with.
 
         Parameters
         ----------
         carried : bool
             Markers beyond the last row are in the next set by now.
+
+        Returns
+        -------
+        ahead : list of str
+            Entries that are comments now.
         """
         entries = self._entries()
-        n = self.stop - self.start
-        tidy = sorted(
-            (each for each in entries if not carried or text.position_of(each) <= n), key=text.position_of
-        )
-        if tidy != entries:
-            notes = [f"{line}\n" for line in _NOTE.findall(self._text())]
-            path = self.path.with_suffix(".vmrk")
-            _put(path, text.marker_file(path.stem, tidy) + "".join(notes))
+        n = max(1, self.stop - self.start)
+        ahead = [] if carried else [each for each in entries if text.position_of(each) > n]
+        tidy = sorted((each for each in entries if text.position_of(each) <= n), key=text.position_of)
+        notes = _NOTE.findall(self._text()) + [f"; rdahub: after the last sample: {each}" for each in ahead]
+        content = text.marker_file(self.path.stem, tidy) + "".join(f"{note}\n" for note in notes)
+        if content != self._text():
+            _put(self.path.with_suffix(".vmrk"), content)
         self.sync()
         self.close()
+        return ahead
 
     def close(self) -> None:
         """Let go of the files as they are."""
@@ -249,10 +260,3 @@ def _put(path: Path, content: str) -> None:
 def _write(file: FileIO, data: memoryview) -> None:
     while data:
         data = data[file.write(data) :]
-
-
-def _moved(entry: str, offset: int) -> str:
-    """An entry in a file that begins `offset` samples later."""
-    fields = entry.split(",")
-    fields[2] = str(int(fields[2]) - offset)
-    return ",".join(fields)

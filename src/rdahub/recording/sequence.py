@@ -28,6 +28,7 @@ __all__ = ["MOST_MISSING", "Sequence", "Totals"]
 MOST_MISSING: Final = 3600.0
 """Seconds of a hole that is filled with NaN; a longer one is left out and a new set begins behind it."""
 _PIECE: Final = 1 << 20  # bytes of NaN written at once
+_EVER: Final = 1 << 62
 
 _log = logging.getLogger("rdahub.record")
 
@@ -40,6 +41,11 @@ class Totals:
     missing: int = 0
     markers: int = 0
     sets: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Samples in the files, missing ones included."""
+        return self.samples + self.missing
 
 
 @dataclass(slots=True)
@@ -66,6 +72,8 @@ class Sequence:
         ``instant_of(index)``: when a sample was taken, as far as is known.
     opened : callable
         ``opened(files)`` is called for every set that is written to, before it is.
+    most : callable
+        ``most(segment)``: rows to write in all, by the first segment that has any, or None.
     """
 
     def __init__(
@@ -75,10 +83,13 @@ class Sequence:
         limit: Callable[[Segment], int | None],
         instant_of: Callable[[int], datetime],
         opened: Callable[[FileSet], None],
+        most: Callable[[Segment], int | None] = lambda segment: None,  # noqa: ARG005
     ) -> None:
         self._folder = folder
         self._name = name
         self._limit = limit
+        self._most = most
+        self._wanted = _EVER  # rows in all
         self._instant_of = instant_of
         self._opened = opened
         self._open: _Open | None = None
@@ -88,6 +99,7 @@ class Sequence:
         self._told: list[Marker] | None = None  # after a resumption: those on disk, not to be told again
         self._resumed_at = -1
         self._held: list[Marker] = []  # of a segment that has no sample yet
+        self._ahead: tuple[int, list[str]] = 0, []  # start of the set finished last, its entries without rows
         self.totals = Totals()
         self.reached: tuple[int, Path] | None = None
         """Index after the last sample of the set finished last, and its header."""
@@ -101,6 +113,11 @@ class Sequence:
     def files(self) -> FileSet | None:
         """The set being written."""
         return self._files
+
+    @property
+    def full(self) -> bool:
+        """Whether as much is written as shall be."""
+        return self.totals.rows >= self._wanted
 
     @property
     def segment(self) -> Segment | None:
@@ -151,6 +168,7 @@ class Sequence:
     def _begin(self, segment: Segment, instance: str) -> None:
         if instance != self._instance:
             self._instance, self._done, self._told, self._resumed_at = instance, [], None, -1
+            self._ahead = 0, []
         self._open = _Open(segment, instance, self._limit(segment))
         sets = [each for each in self._done if each.segment == segment.number]
         if not sets:
@@ -200,11 +218,16 @@ class Sequence:
     # --- sets ----------------------------------------------------------------------------------------
 
     def _parts(self, start: int, stop: int) -> Iterator[tuple[FileSet, int, int]]:
-        """Rows ``[start, stop)`` by the sets they belong in."""
+        """Rows ``[start, stop)`` by the sets they belong in, as far as they are wanted."""
+        opened = self._open
+        assert opened is not None  # noqa: S101 - blocks and gaps to be filled come within segments
+        if not self.totals.rows:
+            self._wanted = self._most(opened.segment) or _EVER
+        stop = min(stop, start + self._wanted - self.totals.rows)
         while start < stop:
             files = self._files
             assert files is not None  # noqa: S101 - both callers have seen to it
-            limit = stop if self._open is None or self._open.limit is None else files.start + self._open.limit
+            limit = stop if opened.limit is None else files.start + opened.limit
             if start >= limit:
                 self._create(start, files)
                 continue
@@ -217,6 +240,8 @@ class Sequence:
         assert opened is not None  # noqa: S101 - blocks come within segments
         instant = self._instant_of(index)
         segment = opened.segment
+        first, entries = self._ahead
+        ahead = text.beyond(entries, index - first) if before is None else before.entries_beyond(index)
         self._use(
             FileSet.create(
                 self._folder,
@@ -225,7 +250,7 @@ class Sequence:
                 index,
                 folders.facts(self._name, opened.instance, segment, index),
                 instant,
-                () if before is None else before.entries_beyond(index),
+                ahead,
             )
         )
         if before is not None:
@@ -244,7 +269,13 @@ class Sequence:
         reached = files.stop, files.path
         if why:
             files.note(f"{why}; index after the last sample here: {files.stop}")
-        files.finish()
+        self._ahead = files.start, files.finish()
+        for each in self._ahead[1]:
+            _log.warning(
+                "a marker after the last sample is a comment in the marker file, "
+                "and a marker in the next file if its sample comes: %s",
+                each,
+            )
         self._files, self.reached = None, reached
         if self._open is not None:
             segment = self._open.segment

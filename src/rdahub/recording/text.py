@@ -23,6 +23,7 @@ from rdahub_client.records import Gap, Marker, Segment
 __all__ = [
     "NEW_SEGMENT",
     "bad_interval",
+    "beyond",
     "entry",
     "facts_of",
     "header",
@@ -180,6 +181,12 @@ def bad_interval(gap: Gap) -> Marker:
 def position_of(entry: str) -> int:
     """Where an entry stands, from 1."""
     return int(entry.split(",")[2])
+
+
+def beyond(entries: Iterable[str], rows: int) -> list[str]:
+    """Entries that stand after so many rows, as in a file that begins there."""
+    behind = (each.split(",") for each in entries if position_of(each) > rows)
+    return [",".join([*fields[:2], str(int(fields[2]) - rows), *fields[3:]]) for fields in behind]
 
 
 def without_date(entry: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rdahub.rda import Data, Decoder, ProtocolError, Start, TruncatedError
+from rdahub.rda import GUID, Data, Decoder, ProtocolError, Start, TruncatedError
 
 __all__ = ["Dump"]
 
@@ -62,9 +62,12 @@ class Dump:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Dump:
-        """Read a capture; a file that is empty or cannot be read is a ValueError that names it."""
+        """Read a capture; a file that is none or cannot be read is a ValueError that names it."""
         try:
-            return cls(Path(path).read_bytes())
+            content = Path(path).read_bytes()
+            if content and not content.startswith(GUID):
+                raise ValueError("it is no captured stream: it does not begin with an RDA message")
+            return cls(content)
         except OSError as error:
             raise ValueError(f"{path}: cannot read the captured stream ({error.strerror})") from error
         except ValueError as error:

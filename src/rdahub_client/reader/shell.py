@@ -22,6 +22,7 @@ from typing import Final, Self, TypeVar
 
 from rdahub_client.errors import AuthError, HubLost, HubUnreachable, NotStreaming, RdaHubError
 from rdahub_client.holdings import Window
+from rdahub_client.names import why_unknown
 from rdahub_client.query import QuerySocket
 from rdahub_client.records import Float32, Gap, Marker, Segment
 from rdahub_client.streams import Streams
@@ -115,11 +116,13 @@ def patience_for(request: Request) -> float:
 
 
 def unreachable(error: RdaHubError, address: str) -> RdaHubError:
-    """What to tell somebody who only asked whether the hub is there."""
+    """What to tell somebody who only asked whether the hub is there. Takes up to 0.5 s if nobody answered."""
     if isinstance(error, AuthError):
         return error
     if isinstance(error, NotStreaming):
         return HubUnreachable("not connected: call connect first")
+    if reason := why_unknown(address):
+        return HubUnreachable(f"no hub answers at {address}: {reason}; check its spelling, or give the IP address")
     _, _, port = address.rpartition(":")
     hint = _PORTS.get(port, "is it running, and is this its query address?")
     return HubUnreachable(f"no hub answers at {address}; {hint}")
