@@ -33,7 +33,7 @@ def publish_options(curve: bool) -> dict[zmq.SocketOption, int]:
         zmq.HEARTBEAT_IVL: 0,
         zmq.TCP_MAXRT: limits.STALLED_MS,
         zmq.XPUB_VERBOSER: 1,
-        zmq.AFFINITY: limits.PUBLISH_THREAD,
+        zmq.AFFINITY: limits.PUBLISH_THREADS,
     }
 
 

@@ -301,6 +301,29 @@ def test_a_marker_inserted_on_the_sample_after_the_last_is_no_marker_behind_the_
     assert brainvision.read(part).markers == ()
 
 
+def test_markers_inserted_while_nothing_is_recorded_are_not_lost_with_the_recordings_end(
+    stack: ExitStack, out: Path, recorder: ScriptedRecorder
+) -> None:
+    server = stack.enter_context(hub(recorder.address))
+    recorder.start()
+    recorder.blocks(2)
+    child = record(stack, server, out, "--start=oldest")
+    ready = Path(child.wait_for(r"ready file=(\S+)")[1])
+    client = joined(stack, server)
+    assert client.wait(39, 40, timeout=PATIENCE) is not None
+    client.insert_marker("told")
+    recorder.stop()
+    until(lambda: "segment 0 ended: stop" in ready.with_suffix(".vmrk").read_text(), "the end")
+    client.insert_marker("of a sample recorded", index=12)
+    client.insert_marker("of none")
+    ends_well(child)
+    found = {m.description: m.position for m in brainvision.read(ready).markers if m.type == "Comment"}
+    assert found == {"of a sample recorded": 12}
+    lines = [line for line in child.stderr.splitlines() if "no sample recorded is in no file" in line]
+    assert len(lines) == 1
+    assert "of none" in lines[0]
+
+
 def test_it_ends_by_itself_after_so_many_samples(
     stack: ExitStack, out: Path, recorder: ScriptedRecorder
 ) -> None:

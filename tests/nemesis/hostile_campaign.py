@@ -21,9 +21,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgpack
 import numpy as np
@@ -282,6 +283,9 @@ def run(number: int, connections: int, seed: int) -> None:
 
 # --- latency ---
 
+_ELSEWHERE: Final = ", at another hub"
+Attack: TypeAlias = Callable[[int, int], dict[str, Any]]
+
 
 @contextlib.contextmanager
 def stopped(endpoint: str, number: int) -> Iterator[None]:
@@ -294,15 +298,16 @@ def stopped(endpoint: str, number: int) -> Iterator[None]:
 
 
 def measure(rounds: int, only: str, blocks: int = 300) -> None:
-    """Print p50 and p99 of a block's way for each kind of bad peer, relative to none.
+    """Print p50 and p99 of a block's way for each kind of bad peer, medians over rounds, relative to none.
 
     Only kinds with `only` in their name.
 
     Bad peers get only time that nobody else wants, as if they were on another machine. What they still take
-    from others as they are on this one is seen where they go for another hub.
+    from others as they are on this one is seen where they go for another hub; the last column is relative
+    to that.
     """
     recorder = ScriptedRecorder()
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     with hub(recorder.address) as server, contextlib.ExitStack() as stack:
         stack.callback(recorder.close)
         other = stack.enter_context(hub("127.0.0.1:1"))
@@ -312,6 +317,12 @@ def measure(rounds: int, only: str, blocks: int = 300) -> None:
         client.connect(server.query)
         client.start_streaming(timeout=PATIENCE)
         query, publish = port_of(server.query), port_of(server.publish)
+        attacks: dict[str, tuple[Attack, str, int]] = {
+            "a flood of requests": (flood, "query", 200),
+            "a flood of subscriptions": (subscribe, "publish", 10**9),
+            "noise at the query door": (babble, "query", 20),
+            "noise at the publish door": (babble, "publish", 20),
+        }
         kinds: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
             "nobody": contextlib.nullcontext,
             "8 stopped subscribers": lambda: stopped(server.publish, 8),
@@ -319,18 +330,15 @@ def measure(rounds: int, only: str, blocks: int = 300) -> None:
             "500 idle peers": lambda: many(query, 500, shake_hands),
             "500 idle subscribers": lambda: many(publish, 500, lambda port: shake_hands(port, b"SUB")),
             "4 who read no answer": lambda: attacker(deaf, server.query, 4, afar=True),
-            "a flood of requests": lambda: attacker(flood, server.query, 200, afar=True),
-            "a flood of subscriptions": lambda: attacker(subscribe, server.publish, 10**9, afar=True),
-            "a flood of subscriptions at another hub": lambda: attacker(
-                subscribe, other.publish, 10**9, afar=True
-            ),
-            "noise at the query door": lambda: attacker(babble, server.query, 20, afar=True),
-            "noise at the publish door": lambda: attacker(babble, server.publish, 20, afar=True),
-            "noise at another hub": lambda: attacker(babble, other.publish, 20, afar=True),
         }
+        for kind, (attack, door, amount) in attacks.items():
+            for where, target in ("", server), (_ELSEWHERE, other):
+                endpoint = getattr(target, door)
+                kinds[kind + where] = partial(attacker, attack, endpoint, amount, afar=True)
         kinds = {kind: make for kind, make in kinds.items() if kind == "nobody" or only in kind}
         for _ in range(rounds):
             for kind, make in random.sample(list(kinds.items()), len(kinds)):
+                times = []
                 with make():
                     time.sleep(0.2)
                     poll(lambda: client.last_sample == recorder.index, "all is here")
@@ -338,14 +346,17 @@ def measure(rounds: int, only: str, blocks: int = 300) -> None:
                         began = time.monotonic()
                         recorder.block()
                         assert client.wait(recorder.index - 20, recorder.index, timeout=PATIENCE) is not None
-                        found.setdefault(kind, []).append(time.monotonic() - began)
+                        times.append(time.monotonic() - began)
                         time.sleep(0.004)
-    base50, base99 = np.percentile(found["nobody"], [50, 99]) * 1e3
-    for kind, times in found.items():
-        p50, p99 = np.percentile(times, [50, 99]) * 1e3
-        print(
-            f"{kind:38} p50 {p50:6.2f} ms ({p50 / base50:5.2f}x)   p99 {p99:6.2f} ms ({p99 / base99:5.2f}x)"
-        )
+                found.setdefault(kind, []).append(tuple(np.percentile(times, [50, 99]) * 1e3))
+    middle = {kind: np.median(pairs, axis=0) for kind, pairs in found.items()}
+    for kind in kinds:
+        (p50, p99), (x50, x99) = middle[kind], middle[kind] / middle["nobody"]
+        line = f"{kind:41} p50 {p50:6.2f} ms ({x50:5.2f}x)   p99 {p99:6.2f} ms ({x99:5.2f}x)"
+        if (control := middle.get(kind + _ELSEWHERE)) is not None:
+            x50, x99 = middle[kind] / control
+            line += f"   x there: {x50:5.2f} {x99:5.2f}"
+        print(line)
 
 
 def main() -> None:

@@ -21,7 +21,18 @@ from rdahub.config import RecordSettings
 from rdahub.recording import folder as folders
 from rdahub.recording.fileset import FileSet
 from rdahub.recording.sequence import Sequence
-from rdahub_client import Client, RdaHubError, RequestRefused, Segment, SegmentStart, StreamTimeout
+from rdahub_client import (
+    Block,
+    Client,
+    Gap,
+    Marker,
+    RdaHubError,
+    RequestRefused,
+    Segment,
+    SegmentEnd,
+    SegmentStart,
+    StreamTimeout,
+)
 from rdahub_client.records import Event
 from rdahub_client.wire import Info
 
@@ -121,6 +132,7 @@ class _Recorder:
         self._state = ""
         self._warned = False
         self._ready = False
+        self._told: tuple[int, list[Marker]] = 0, []  # index after the last rows, and the markers since
         self._refused_since: float | None = None
 
     def begin(self, info: Info) -> Iterator[Event]:
@@ -132,6 +144,7 @@ class _Recorder:
             if self._client.instance == instance:
                 break  # or else the hub restarted meanwhile, and its indices are others
         _log.info("recording from %s on", f"index {start}" if isinstance(start, int) else start)
+        self._told = start if isinstance(start, int) else 0, []
         return stream
 
     def _beginning(self, info: Info, instance: str) -> str | int:
@@ -168,6 +181,7 @@ class _Recorder:
             with ending.held(), self._failures():
                 if event is not None:
                     self._sequence.take(event, instance)
+                    self._note(event)
                 if (now := monotonic()) >= sync_at:
                     self._sequence.sync()
                     if self._sequence.segment is not None:
@@ -182,8 +196,25 @@ class _Recorder:
         """Finish the files and say what is in them."""
         so_far = self._so_far()
         with self._failures():
-            self._sequence.end()
+            self._sequence.end(late=self._late())
         print(f"rdahub record: {so_far}\n", end="", file=sys.stderr)  # at once: log lines come beside it
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case Block(_, stop, samples, markers):
+                self._told = stop, [*markers] if len(samples) else [*self._told[1], *markers]
+            case Gap(stop=stop):
+                self._told = stop, []
+            case SegmentEnd(reason="hub_restart"):
+                self._told = 0, []
+
+    def _late(self) -> list[Marker]:
+        """Markers inserted since the last segment ended, which a stream tells when the next begins."""
+        if self._sequence.segment is not None:
+            return []
+        stop, told = self._told
+        known = self._client.markers(0, _EVER)
+        return [marker for marker in known if marker.injected and marker.block >= stop and marker not in told]
 
     # --- what users are told -------------------------------------------------------------------------
 

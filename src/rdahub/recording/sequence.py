@@ -8,7 +8,7 @@ Not here: where events come from (`rdahub.commands.record`), how files are writt
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -147,12 +147,12 @@ class Sequence:
         if self._files is not None:
             self._files.sync()
 
-    def end(self, why: str = "") -> None:
-        """Finish the set under way."""
+    def end(self, why: str = "", late: Iterable[Marker] = ()) -> None:
+        """Finish the set under way. `late` markers are of no block, but may stand on a sample recorded."""
         self._finish(why)
-        for marker in self._held:
+        for marker in (*self._held, *late):
             if not self._mark_done(marker):
-                _log.warning("a marker of a segment without samples is not recorded: %s", marker)
+                _log.warning("a marker that stands on no sample recorded is in no file: %s", marker)
             self._note_told(marker)
         self._held = []
         self._open = None

@@ -122,7 +122,7 @@ def unreachable(error: RdaHubError, address: str) -> RdaHubError:
     if isinstance(error, NotStreaming):
         return HubUnreachable("not connected: call connect first")
     if reason := why_unknown(address):
-        return HubUnreachable(f"no hub answers at {address}: {reason}; check its spelling, or give the IP address")
+        return HubUnreachable(f"no hub answers at {address}: {reason}; check it, or give the IP address")
     _, _, port = address.rpartition(":")
     hint = _PORTS.get(port, "is it running, and is this its query address?")
     return HubUnreachable(f"no hub answers at {address}; {hint}")
