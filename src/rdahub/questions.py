@@ -69,6 +69,8 @@ class Questions:
         self._counters = counters
         self.hand_over: Callable[[list[bytes], Request], bool] = lambda _envelope, _request: False
         """Takes a question to where its answer takes a while; `send` is for when it has come."""
+        self.comes_first: Callable[[], bool] = lambda: False
+        """Whether something is there, a block, that requests have to wait for."""
         self._turns: Turns[_Question] = Turns(limits.QUESTIONS_PER_CLIENT, limits.QUESTIONS_WAITING)
         self.is_flooded = False
         """Whether more had come than is read in one turn."""
@@ -84,7 +86,10 @@ class Questions:
         """Read what has come, some of it. Returns how many peers were cut off for asking without end."""
         cut = 0
         self.is_flooded = True
-        for _ in range(limits.REQUESTS_PER_TURN):
+        for number in range(limits.REQUESTS_PER_TURN):
+            if number and self.comes_first():
+                self.is_flooded = False
+                break
             try:
                 *parts, last = self.door.socket.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:

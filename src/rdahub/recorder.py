@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from rdahub import limits, rda
+from rdahub_client.waiting import Waiting
 
 if TYPE_CHECKING:
     from rdahub.rda_out import RdaOut
@@ -42,6 +43,7 @@ class RecorderLink:
         self.socket: socket.socket | None = None
         self.descriptor: int | None = None
         """Of the socket, to wait for."""
+        self._arrived = Waiting()
         self._ring = ring
         self._result: socket.socket | OSError | None = None
         self._decoder = rda.Decoder(copy=False)
@@ -106,8 +108,13 @@ class RecorderLink:
         _watch(result)
         self.socket = result
         self.descriptor = result.fileno()
+        self._arrived.add(self.descriptor)
         self._decoder = rda.Decoder(copy=False)
         return True
+
+    def has_arrived(self) -> bool:
+        """Whether there is anything for `receive`."""
+        return bool(self._arrived.changes(0))
 
     def receive(self) -> Iterator[rda.Message]:
         """Messages in what has arrived, without blocking. Samples are valid until the next is asked for.
@@ -170,7 +177,8 @@ class RecorderLink:
 
     def drop(self) -> None:
         """Close the connection."""
-        if self.socket is not None:
+        if self.socket is not None and self.descriptor is not None:
+            self._arrived.remove(self.descriptor)
             self.socket.close()
             self.socket = self.descriptor = None
             if self.out is not None:

@@ -88,6 +88,7 @@ class Hub:
             self._storage.close()
             raise
         self._publisher = self._about.publisher = self._entrance.publisher
+        self._entrance.questions.comes_first = self._link.has_arrived
         self.query_endpoint = self._entrance.questions.door.endpoint
         self.publish_endpoint = self._publisher.door.endpoint
         description = self._entrance.describe()
