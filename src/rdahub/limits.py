@@ -58,8 +58,8 @@ BUSY_COSTS: Final = 50
 UNHEARD_COSTS: Final = 250
 """... and could not even be told: who goes on all the same does not read the answers."""
 REQUESTS_PER_TURN: Final = 8
-"""Requests read in one turn of the loop, 10 to 30 µs each, unless a block comes: that goes first. (With fewer instead,
-honest clients with two questions under way missed answers in a flood.)"""
+"""Requests read in one turn of the loop, 10 to 30 µs each, unless a block comes: that goes first. With
+fewer instead, honest clients with two questions under way missed answers in a flood."""
 QUESTIONS_PER_CLIENT: Final = 8
 """Questions of one client that wait for their turn; beyond it the answer is BUSY."""
 QUESTIONS_WAITING: Final = 512
