@@ -102,19 +102,23 @@ class RecorderLink:
             return False
         if isinstance(result, OSError):
             raise RecorderLost(result.strerror or str(result))
-        result.setblocking(False)
         with contextlib.suppress(OSError):
             self._spare = socket.socket(result.family, socket.SOCK_STREAM)
-        _watch(result)
-        self.socket = result
-        self.descriptor = result.fileno()
+        self.use(result)
+        return True
+
+    def use(self, connection: socket.socket) -> None:
+        """Receive from here from now on."""
+        connection.setblocking(False)
+        _watch(connection)
+        self.socket = connection
+        self.descriptor = connection.fileno()
         self._arrived.add(self.descriptor)
         self._decoder = rda.Decoder(copy=False)
-        return True
 
     def has_arrived(self) -> bool:
         """Whether there is anything for `receive`."""
-        return bool(self._arrived.changes(0))
+        return self.socket is not None and bool(self._arrived.changes(0))
 
     def receive(self) -> Iterator[rda.Message]:
         """Messages in what has arrived, without blocking. Samples are valid until the next is asked for.

@@ -232,8 +232,7 @@ def test_a_turn_of_the_hub_that_is_cut_short_hands_on_all_it_received_once() -> 
     link = RecorderLink("", 0, lambda: None)
     notebook = Notebook()
     link.out = notebook  # type: ignore[assignment]
-    ours.setblocking(False)
-    link.socket = ours
+    link.use(ours)
     with theirs:
         theirs.sendall(one + two + three[:10])
         turn = link.receive()
