@@ -317,6 +317,12 @@ def test_a_hub_that_should_run_and_does_not_is_wrong() -> None:
     assert (status, levels(findings)) == (None, {"hub": "note"})
 
 
+def test_a_hub_whose_name_nobody_has_is_called_that() -> None:
+    told = doctor("--timeout=500ms", hub="no-such-hub.invalid:51245")
+    assert "the name no-such-hub.invalid is not known" in told.about("hub")
+    assert "give the IP address" in told.about("hub")
+
+
 def test_what_was_not_there_to_be_looked_at_reads_like_no_success(capsys: pytest.CaptureFixture[str]) -> None:
     settings = load(DoctorSettings, [], "rdahub doctor")
     settings.hub = NO_HUB

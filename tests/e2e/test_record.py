@@ -266,17 +266,25 @@ def test_a_segment_of_the_past_has_its_own_date(
     assert abs((first.info["meas_date"] - began).total_seconds()) < PATIENCE
 
 
-@pytest.mark.parametrize("goes_on", [False, True], ids=["no more comes", "the Recorder goes on"])
-def test_a_marker_inserted_on_the_sample_after_the_last_is_no_marker_behind_the_data(
-    stack: ExitStack, out: Path, recorder: ScriptedRecorder, goes_on: bool
-) -> None:
-    server = stack.enter_context(hub(recorder.address))
+def forty_rows(
+    stack: ExitStack, server: Hub, out: Path, recorder: ScriptedRecorder
+) -> tuple[Child, Path, Client]:
+    """A recording of the first rows of a segment, its header, and somebody who has them too."""
     recorder.start()
     recorder.blocks(2)
     child = record(stack, server, out, "--start=oldest")
     ready = Path(child.wait_for(r"ready file=(\S+)")[1])
     client = joined(stack, server)
     assert client.wait(39, 40, timeout=PATIENCE) is not None
+    return child, ready, client
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["no more comes", "the Recorder goes on"])
+def test_a_marker_inserted_on_the_sample_after_the_last_is_no_marker_behind_the_data(
+    stack: ExitStack, out: Path, recorder: ScriptedRecorder, goes_on: bool
+) -> None:
+    server = stack.enter_context(hub(recorder.address))
+    child, ready, client = forty_rows(stack, server, out, recorder)
     assert client.insert_marker("too late").index == 40
     recorder.stop()
     until(lambda: "segment 0 ended: stop" in ready.with_suffix(".vmrk").read_text(), "the end")
@@ -305,12 +313,7 @@ def test_markers_inserted_while_nothing_is_recorded_are_not_lost_with_the_record
     stack: ExitStack, out: Path, recorder: ScriptedRecorder
 ) -> None:
     server = stack.enter_context(hub(recorder.address))
-    recorder.start()
-    recorder.blocks(2)
-    child = record(stack, server, out, "--start=oldest")
-    ready = Path(child.wait_for(r"ready file=(\S+)")[1])
-    client = joined(stack, server)
-    assert client.wait(39, 40, timeout=PATIENCE) is not None
+    child, ready, client = forty_rows(stack, server, out, recorder)
     client.insert_marker("told")
     recorder.stop()
     until(lambda: "segment 0 ended: stop" in ready.with_suffix(".vmrk").read_text(), "the end")

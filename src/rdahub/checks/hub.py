@@ -16,6 +16,7 @@ from rdahub.commands.status import fetch
 from rdahub_client.address import query_endpoint
 from rdahub_client.errors import AuthError, HubUnreachable
 from rdahub_client.keys import ClientKeys
+from rdahub_client.names import why_unknown
 
 __all__ = ["judge", "look"]
 
@@ -48,6 +49,8 @@ def _absent(address: str, timeout: float, *, wanted: bool) -> Finding:
             WRONG, "hub", f"something listens at {address}, but it is no hub or does not answer",
             "see what it is, or give the hub another --query",
         )  # fmt: skip
+    if wanted and (reason := why_unknown(query_endpoint(address))):
+        return Finding(WRONG, "hub", f"no hub at {address}: {reason}", "check it, or give the IP address")
     if wanted:
         return Finding(
             WRONG, "hub", f"no hub at {address}", "start it (rdahub serve), or see address and firewall"
