@@ -198,7 +198,8 @@ class RecorderLink:
 
 def _watch(connection: socket.socket) -> None:
     """Have TCP notice a peer that vanished, where the platform can."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    with contextlib.suppress(OSError):  # macOS refuses it where the peer has closed already
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
         ("TCP_NODELAY", 1),
         ("TCP_KEEPIDLE", limits.KEEPALIVE_SECONDS),

@@ -325,10 +325,10 @@ def test_in_bad_weather_the_recording_is_the_same(weather: str) -> None:
                 link.set(**WEATHER[weather])
             with sending(recorder, REAL_TIME / 4):
                 began = time.monotonic()
-                while (late := time.monotonic() - began) < 1.5 or not all(
+                while (elapsed := time.monotonic() - began) < 1.5 or not all(
                     _struck(way, WEATHER[weather]) for link in links for way in (link.there, link.back)
                 ):
-                    assert late < PATIENCE, f"the weather did not come: {links}"
+                    assert elapsed < PATIENCE, f"the weather did not come: {links}"
                     told.next()
             told.until(recorder.index)
             assert told.gaps == []

@@ -31,24 +31,24 @@ def look(
     wanted : bool
         Whether the user named this hub; one that nobody named need not run.
     """
+    if _is_silent(address, timeout):
+        return None, [_absent(address, wanted=wanted)]
     try:
-        if _is_silent(address, timeout):
-            raise HubUnreachable("nobody listens")
         status = fetch(address, timeout, keys)
     except AuthError as error:
         todo = "give this client's --curve-key and the hub's --server-key; see docs/how-to/encrypt.md"
         return None, [Finding(WARNING, "hub", f"{address}: {error}", todo)]
     except HubUnreachable:
-        return None, [_absent(address, timeout, wanted=wanted)]
+        return None, [
+            Finding(
+                WRONG, "hub", f"something listens at {address}, but it is no hub or does not answer",
+                "see what it is, or give the hub another --query",
+            )
+        ]  # fmt: skip
     return status, judge(status)
 
 
-def _absent(address: str, timeout: float, *, wanted: bool) -> Finding:
-    if not _is_silent(address, timeout):
-        return Finding(
-            WRONG, "hub", f"something listens at {address}, but it is no hub or does not answer",
-            "see what it is, or give the hub another --query",
-        )  # fmt: skip
+def _absent(address: str, *, wanted: bool) -> Finding:
     if wanted and (reason := why_unknown(query_endpoint(address))):
         return Finding(WRONG, "hub", f"no hub at {address}: {reason}", "check it, or give the IP address")
     if wanted:
