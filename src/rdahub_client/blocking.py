@@ -70,7 +70,8 @@ class Client(Reader):
 
     Notes
     -----
-    A client belongs to one thread; make one per thread.
+    A client belongs to one thread; make one per thread. A call while another thread is in one is a
+    RuntimeError, and so is one in a process forked since `connect`.
 
     Examples
     --------
@@ -162,6 +163,7 @@ class Client(Reader):
 
     def _open_query(self, address: Address) -> QuerySocket:
         endpoint = query_endpoint(address)
+        self._alone.settle()
         self.disconnect()
         self._address = endpoint
         self._context = zmq.Context()
@@ -200,23 +202,26 @@ class Client(Reader):
             raise NotStreaming("start_streaming: call connect first")
         if self._streaming:
             raise NotStreaming("start_streaming: already streaming", hub=self.address)
-        self._subscribe()
-        self._streaming = True
+        with self._alone:
+            self._subscribe()
+            self._streaming = True
 
     def stop_streaming(self) -> None:
         """Stop following the hub. The window can still be read."""
-        super().stop_streaming()
-        self._unsubscribe()
+        with self._alone:
+            super().stop_streaming()
+            self._unsubscribe()
 
     def disconnect(self) -> None:
         """Close all sockets. The window can still be read."""
-        self._streaming = False
-        self._unsubscribe()
-        self._belongings.close("query")
-        self._query = None
-        if self._context is not None:
-            end_context(self._context)
-            self._context = None
+        with self._alone:
+            self._streaming = False
+            self._unsubscribe()
+            self._belongings.close("query")
+            self._query = None
+            if self._context is not None:
+                end_context(self._context)
+                self._context = None
 
     # --- what Reader asks for ------------------------------------------------------------------------
 

@@ -46,7 +46,8 @@ class LocalClient(Reader):
     Notes
     -----
     A view handed out is the hub's own memory: it stays valid until the ring comes round (`--history`).
-    A client belongs to one thread.
+    A client belongs to one thread; a call while another is in one is a RuntimeError, and so is one in a
+    process forked since.
     """
 
     def __init__(self, name: str = "rdahub", shm_dir: Path | str | None = None) -> None:
@@ -88,9 +89,10 @@ class LocalClient(Reader):
         """
         if self._streaming or self._attachment is None:
             raise NotStreaming("start_streaming: already streaming, or disconnected", hub=self.address)
-        self._attachment.hello()
-        self._heard = time.monotonic()
-        self._streaming = True
+        with self._alone:
+            self._attachment.hello()
+            self._heard = time.monotonic()
+            self._streaming = True
         try:
             self._run(self._verbs.begin(deadline_of(timeout)))
         except RdaHubError:
@@ -99,9 +101,10 @@ class LocalClient(Reader):
 
     def disconnect(self) -> None:
         """Let go of the hub. What was mapped can still be read."""
-        self._streaming = False
-        self._detach()
-        end_context(self._context)
+        with self._alone:
+            self._streaming = False
+            self._detach()
+            end_context(self._context)
 
     # --- what Reader asks for ------------------------------------------------------------------------
 

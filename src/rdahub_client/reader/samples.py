@@ -142,11 +142,12 @@ class SampleVerbs(Shell):
         if not self._streaming:
             raise StopIteration
         deadline = deadline_of(timeout)
-        if self._streams.is_live(cursor) and (message := self._listen(deadline)) is not None:
-            block = self._streams.hear(cursor, message)
-            if block is not None:
-                return block
-        return self._run(self._streams.next_event(cursor, deadline))
+        with self._alone:
+            if self._streams.is_live(cursor) and (message := self._listen(deadline)) is not None:
+                block = self._streams.hear(cursor, message)
+                if block is not None:
+                    return block
+            return self._run(self._streams.next_event(cursor, deadline))
 
 
 class EventStream(Iterator[Event]):

@@ -18,11 +18,12 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, NoReturn, Self, TypeVar
 
 from rdahub_client.errors import AuthError, HubLost, HubUnreachable, NotStreaming, RdaHubError
 from rdahub_client.holdings import Window
 from rdahub_client.names import why_unknown
+from rdahub_client.one_thread import OneThread
 from rdahub_client.query import QuerySocket
 from rdahub_client.records import Float32, Gap, Marker, Segment
 from rdahub_client.streams import Streams
@@ -137,6 +138,7 @@ class Shell(ABC):
         self._streams = Streams(self._verbs)
         self._times = Times(self._verbs, clocks_now)
         self._windows = Windows(self._verbs)
+        self._alone = OneThread()
         self._streaming = False
         self._name = f"{_PROGRAM}.{next(_NUMBERS)}"
         self._tell_at = 0.0
@@ -220,8 +222,10 @@ class Shell(ABC):
         AuthError
             Hub and client do not accept each other's keys.
         """
+        request, patience = InfoRequest(), EVER if timeout is None else timeout
         try:
-            return self._ask(InfoRequest(), deadline_of(timeout), EVER if timeout is None else timeout).info()
+            with self._alone:
+                return self._ask(request, deadline_of(timeout), patience).info()
         except (NotStreaming, HubLost) as error:
             raise unreachable(error, self.address) from error
 
@@ -245,8 +249,15 @@ class Shell(ABC):
         NotStreaming
             It was not streaming.
         """
-        self._require_streaming("stop_streaming")
-        self._streaming = False
+        with self._alone:
+            self._require_streaming("stop_streaming")
+            self._streaming = False
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} has sockets of its own, so it cannot be copied or sent to a process; "
+            "connect one there"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -289,21 +300,22 @@ class Shell(ABC):
 
     def _run(self, verb: Verb[Result]) -> Result:
         """Drive a verb to its result."""
-        try:
-            step = next(verb)
-            while True:
-                if isinstance(step, Listen):
-                    step = verb.send(self._listen(step.deadline) if self._streaming else None)
-                    continue
-                try:
-                    reply = self._ask(step.request, step.deadline, patience_for(step.request))
-                except RdaHubError as error:
-                    step = verb.throw(error)
-                else:
-                    step = verb.send(reply)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        except RdaHubError as error:
-            error.hub = error.hub or self.address
-            raise
+        with self._alone:
+            try:
+                step = next(verb)
+                while True:
+                    if isinstance(step, Listen):
+                        step = verb.send(self._listen(step.deadline) if self._streaming else None)
+                        continue
+                    try:
+                        reply = self._ask(step.request, step.deadline, patience_for(step.request))
+                    except RdaHubError as error:
+                        step = verb.throw(error)
+                    else:
+                        step = verb.send(reply)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            except RdaHubError as error:
+                error.hub = error.hub or self.address
+                raise
