@@ -600,9 +600,9 @@ def failures() -> Iterator[Failures]:
     with contextlib.ExitStack() as stack:
         stack.callback(failing.close)
         hubs = {name: stack.enter_context(hub(failing.addresses[name])) for name in FAILING}
-        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
-            nowhere = f"127.0.0.1:{free.getsockname()[1]}"
-        hubs["is not there"] = stack.enter_context(hub(nowhere))
+        taken = stack.enter_context(socket.socket())  # and not listened to, so that nobody else gets it
+        taken.bind(("127.0.0.1", 0))
+        hubs["is not there"] = stack.enter_context(hub(f"127.0.0.1:{taken.getsockname()[1]}"))
         failing.serve(lambda: all(len(failing.times[name]) > len(DELAYS) for name in QUIET))
         told = status(hubs["speaks HTTP"])
         logs = {name: log_of(server) for name, server in hubs.items()}
