@@ -7,13 +7,13 @@ with `down --volumes`. Waiting is for a condition, never for a time.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import re
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -34,7 +34,6 @@ for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
 """Of the processes in the hub's container all but the first, the small init (`init -- rdahub serve`)."""
 
 Result = TypeVar("Result")
-_numbers = itertools.count()
 
 
 def until(condition: Callable[[], Result | None], what: str, project: Project | None = None) -> Result:
@@ -70,7 +69,7 @@ class Project:
     """compose.yaml under a name of its own."""
 
     def __init__(self, files: tuple[Path, ...], variables: dict[str, str]) -> None:
-        self.name = f"rdahub-test-{os.getpid()}-{next(_numbers)}"
+        self.name = f"rdahub-test-{uuid.uuid4().hex[:8]}"  # not by process: in a namespace it repeats
         self.address = f"127.0.0.1:{variables.get('QUERY_PORT', '5570')}"
         self.keys: ClientKeys | None = None
         self._variables = variables
@@ -142,7 +141,9 @@ def project(*services: str, files: tuple[Path, ...] = (), **variables: str) -> I
         )
         raise
     finally:
-        one.compose("down", "--volumes", "--timeout", "5")
+        one.compose("--profile", "tools", "down", "--volumes", "--timeout", "5")  # or the recordings stay
+        left = docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={one.name}")
+        assert not left, f"volumes stay: {left}"
 
 
 def free_ports() -> dict[str, str]:
